@@ -1,0 +1,1 @@
+"""The head: reads a config, plans its cases, dispatches them to devices and gathers one table."""

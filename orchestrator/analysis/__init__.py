@@ -1,0 +1,1 @@
+"""What the samples say: statistics and published references. Pure; numpy only."""

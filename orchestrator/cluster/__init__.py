@@ -1,0 +1,1 @@
+"""How a Ray cluster comes to be and goes: one file a way."""

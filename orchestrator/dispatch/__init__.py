@@ -1,0 +1,1 @@
+"""The head's brain: which case goes to which device, when to give up, and when all is done. Pure."""

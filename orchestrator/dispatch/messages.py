@@ -1,0 +1,133 @@
+"""Events that the dispatcher takes, and commands that it gives. Events are past tense, commands imperative.
+
+Every event carries ``at``: seconds on the run's clock, stamped by whoever saw it happen. The dispatcher has no other
+notion of time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from workers.protocol import Case, Device, Result, Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceReady:
+    """The agent of a device is up and waits for a case."""
+
+    at: float
+    device_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceLost:
+    """The agent of a device could not be started, or is gone with whatever it was doing."""
+
+    at: float
+    device_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseStarted:
+    """The child has built its step and begins to warm up."""
+
+    at: float
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseMeasured:
+    """The child has said its last word; its result is being collected."""
+
+    at: float
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseFinished:
+    """An attempt has ended and its result is on the head."""
+
+    at: float
+    case_key: str
+    attempt: int
+    result: Result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadlinePassed:
+    """The time that :attr:`Dispatcher.next_deadline` named has come."""
+
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequested:
+    """Somebody wants the run to end: no new case; with ``now``, running ones are cancelled as well."""
+
+    at: float
+    now: bool
+    reason: str
+
+
+Event: TypeAlias = DeviceReady | DeviceLost | CaseStarted | CaseMeasured | CaseFinished | DeadlinePassed | StopRequested
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareDevice:
+    """Start the agent of a device."""
+
+    device: Device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StartCase:
+    """Give a case to its device's agent."""
+
+    case: Case
+    #: Counts from 1 within the case.
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelCase:
+    """End an attempt: kill its child. It still answers with ``CaseFinished``, or its device is lost."""
+
+    case_key: str
+    attempt: int
+    #: What its result will say.
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseDevice:
+    """Nothing is left for a device: end its agent."""
+
+    device_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordAttempt:
+    """An attempt ended without a result of its own, for its device was lost: write down why."""
+
+    case_key: str
+    attempt: int
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordVerdict:
+    """A case has its final verdict: write it down."""
+
+    case_key: str
+    verdict: Verdict
+    reason: str | None
+
+
+Command: TypeAlias = PrepareDevice | StartCase | CancelCase | ReleaseDevice | RecordAttempt | RecordVerdict

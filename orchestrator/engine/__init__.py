@@ -1,0 +1,1 @@
+"""How a command becomes an act: over Ray, or simulated in virtual time."""

@@ -1,0 +1,51 @@
+"""The seam between deciding and acting: an engine turns commands into acts and reports what came of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from orchestrator.dispatch.messages import (
+    CancelCase,
+    CaseFinished,
+    CaseMeasured,
+    CaseStarted,
+    DeviceLost,
+    DeviceReady,
+    PrepareDevice,
+    ReleaseDevice,
+    StartCase,
+)
+from workers.protocol import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What an engine can be told to do.
+Act: TypeAlias = PrepareDevice | StartCase | CancelCase | ReleaseDevice
+
+#: What an engine can tell of: events for the dispatcher, and progress for people.
+Occurrence: TypeAlias = DeviceReady | DeviceLost | CaseStarted | CaseMeasured | CaseFinished | Progress
+
+
+class Engine(Protocol):
+    """Carries out commands; every act is answered by an occurrence, sooner or later, or by none if its host is gone.
+
+    ``PrepareDevice`` is answered by ``DeviceReady`` or ``DeviceLost``; ``StartCase`` by ``CaseStarted``, any number of
+    ``Progress``, ``CaseMeasured`` and ``CaseFinished``, or by ``DeviceLost``; a cancelled case still ends with
+    ``CaseFinished``. Events are stamped with :meth:`now`.
+    """
+
+    #: True where figures are invented: every row says so.
+    simulated: bool
+
+    def now(self) -> float:
+        """Return seconds on the engine's clock, which never goes back; virtual where the engine is simulated."""
+
+    async def start(self, act: Act) -> None:
+        """Begin ``act``; never waits for its end and never raises for what happens to a case."""
+
+    async def occurrences(self, until: float | None) -> Sequence[Occurrence]:
+        """Return what has happened, at least one unless ``until`` (on the engine's clock) came first."""
+
+    async def close(self) -> None:
+        """End every agent and child that this engine started; safe to call twice."""

@@ -1,0 +1,1 @@
+"""From results to one table, and from the table to every form people read."""

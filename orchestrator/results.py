@@ -1,0 +1,109 @@
+"""What has been found: runs, their cases and every attempt. The store gives these, analysis and report take them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datetime
+
+    from workers.protocol import Case, Result, Verdict
+
+
+class RunState(str, enum.Enum):
+    """Where a run is."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One try of a case; every one is kept."""
+
+    #: Counts from 1 within its case.
+    number: int
+    result: Result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseResult:
+    """A case of a run and how it ended."""
+
+    case: Case
+    #: Its place in the plan, from 0.
+    position: int
+    #: ``None`` while the case has not ended.
+    verdict: Verdict | None = None
+    #: Why there is no figure, or why it is doubtful.
+    reason: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def result(self) -> Result | None:
+        """The result that the verdict stands for: the last attempt's, if there was one."""
+        return self.attempts[-1].result if self.attempts else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewRun:
+    """What is known of a run before its first case starts."""
+
+    id: str
+    name: str
+    #: With time zone, UTC.
+    created_at: datetime.datetime
+    config_text: str
+    #: Where the text came from, for messages only.
+    config_path: str
+    #: ``--set`` and ``--only`` as they were typed, in order.
+    overrides: tuple[str, ...]
+    simulated: bool
+    muster_version: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """One line of ``muster runs``."""
+
+    id: str
+    name: str
+    created_at: datetime.datetime
+    finished_at: datetime.datetime | None
+    state: RunState
+    simulated: bool
+    cases: int
+    #: Cases that ended with a figure.
+    figures: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One execution of a config, whole."""
+
+    id: str
+    name: str
+    created_at: datetime.datetime
+    finished_at: datetime.datetime | None
+    state: RunState
+    config_text: str
+    config_path: str
+    overrides: tuple[str, ...]
+    simulated: bool
+    muster_version: str
+    #: In the plan's order.
+    cases: tuple[CaseResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How fast a workload went on a device in an earlier run: what time estimates are made of."""
+
+    #: Seconds from the request to the first step.
+    startup_s: float
+    #: Median of the counted steps, milliseconds.
+    step_ms: float

@@ -1,0 +1,1 @@
+"""Where results are kept: durable, one transaction a result."""

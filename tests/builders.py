@@ -1,0 +1,66 @@
+"""Small constructors with defaults: a test names only what it is about."""
+
+from __future__ import annotations
+
+import hashlib
+
+from workers.protocol import (
+    Case,
+    Device,
+    DeviceKind,
+    Environment,
+    Pass,
+    Result,
+    Sampling,
+    StoppedBy,
+    Verdict,
+    Workload,
+)
+
+
+def a_device(host: str = "localhost", selector: str = "cpu", **given: object) -> Device:
+    kind = DeviceKind.GPU if selector.startswith("gpu") else DeviceKind.CPU
+    defaults: dict[str, object] = {
+        "name": "Example CPU" if kind is DeviceKind.CPU else "Example GPU",
+        "memory_bytes": 16 * 2**30,
+        "memory": "16 GB",
+        "cores": (0, 1) if kind is DeviceKind.CPU else (),
+        "index": int(selector.removeprefix("gpu:")) if kind is DeviceKind.GPU else None,
+        "uuid": f"GPU-{host}-{selector}" if kind is DeviceKind.GPU else None,
+    }
+    return Device(host=host, selector=selector, kind=kind, **{**defaults, **given})  # type: ignore[arg-type]
+
+
+def a_workload(**given: object) -> Workload:
+    defaults: dict[str, object] = {"model": "alexnet", "pass_": Pass.FORWARD, "batch_size": 128}
+    return Workload(**{**defaults, **given})  # type: ignore[arg-type]
+
+
+def a_sampling(**given: object) -> Sampling:
+    defaults: dict[str, object] = {"warmup": 10, "min_steps": 100, "max_steps": 100}
+    return Sampling(**{**defaults, **given})  # type: ignore[arg-type]
+
+
+def a_case(
+    device: Device | None = None, workload: Workload | None = None, sampling: Sampling | None = None, key: str = ""
+) -> Case:
+    """A case whose key, unless given, is a hash of its parts (planning has the real one)."""
+    device, workload, sampling = device or a_device(), workload or a_workload(), sampling or a_sampling()
+    parts = repr((device, workload, sampling)).encode()
+    return Case(key=key or hashlib.sha256(parts).hexdigest(), device=device, workload=workload, sampling=sampling)
+
+
+def a_result(case: Case | None = None, attempt: int = 1, **given: object) -> Result:
+    """A result that is ok with three samples of about 100 ms."""
+    defaults: dict[str, object] = {
+        "case_key": (case or a_case()).key,
+        "attempt": attempt,
+        "verdict": Verdict.OK,
+        "warmup_ms": (150.0,),
+        "samples_ms": (99.0, 100.0, 101.0),
+        "stopped_by": StoppedBy.STEPS,
+        "environment": Environment(),
+        "started_at": 1_800_000_000.0,
+        "duration_s": 1.5,
+    }
+    return Result(**{**defaults, **given})  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Networks as data: one file a family, each with its named variants."""

@@ -1,0 +1,362 @@
+"""The words that cross the process boundary: devices, cases, samples, results and the events about them.
+
+Every type is a frozen dataclass that :mod:`workers.codec` turns into JSON and back. Standard library only.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+#: Raised when a message changes in a way that an older agent or head cannot read.
+PROTOCOL_VERSION: Final = 1
+
+#: Raised when the way time is taken changes, so that figures before and after are never ranked together.
+METHOD_VERSION: Final = 1
+
+#: A measured fact as it goes into JSON; ``None`` always has a reason beside it.
+FactValue: TypeAlias = str | int | float | bool | None
+
+
+class Verdict(str, enum.Enum):
+    """How a case ended."""
+
+    OK = "ok"
+    NOISY = "noisy"
+    THROTTLED = "throttled"
+    CONTENDED = "contended"
+    UNSUPPORTED = "unsupported"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    HOST_DOWN = "host_down"
+    DEVICE_MISSING = "device_missing"
+    BUSY = "busy"
+    CANCELLED = "cancelled"
+    NOT_RUN = "not_run"
+
+    @property
+    def has_figure(self) -> bool:
+        """True where the case was measured, even if the figure is doubtful."""
+        return self in _WITH_FIGURE
+
+
+_WITH_FIGURE: Final = frozenset({Verdict.OK, Verdict.NOISY, Verdict.THROTTLED, Verdict.CONTENDED})
+
+
+class DeviceKind(str, enum.Enum):
+    """What a device is."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class Pass(str, enum.Enum):
+    """Which part of a training step is timed."""
+
+    FORWARD = "forward"
+    FORWARD_BACKWARD = "forward_backward"
+
+
+class Precision(str, enum.Enum):
+    """The number type that weights, inputs and arithmetic use."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Layout(str, enum.Enum):
+    """The order of an image tensor's dimensions."""
+
+    NHWC = "NHWC"
+    NCHW = "NCHW"
+
+
+class Compiler(str, enum.Enum):
+    """What turns the graph into kernels."""
+
+    NONE = "none"
+    XLA = "xla"
+
+
+class Fetch(str, enum.Enum):
+    """Where a step leaves its output: on the device, or copied to the host as the seed's script does."""
+
+    DEVICE = "device"
+    HOST = "host"
+
+
+class Phase(str, enum.Enum):
+    """What the measuring child is doing."""
+
+    IMPORT = "import"
+    BUILD = "build"
+    WARMUP = "warmup"
+    MEASURE = "measure"
+    PEAK = "peak"
+
+
+class StoppedBy(str, enum.Enum):
+    """Why sampling ended."""
+
+    STEPS = "steps"
+    PRECISION = "precision"
+    TIME = "time"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """One thing found out about a host or a process."""
+
+    value: FactValue
+    #: Why there is no value; ``None`` where there is one.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """Everything known of where a figure was taken, under dotted names such as ``cpu.model``."""
+
+    facts: tuple[tuple[str, Fact], ...] = ()
+
+    def get(self, name: str) -> Fact:
+        """Return the fact of that name, or an empty one that says it was not recorded."""
+        return dict(self.facts).get(name, Fact(value=None, reason="not recorded"))
+
+    def merged(self, other: Environment) -> Environment:
+        """Return both sets of facts, sorted by name; where both have a name, ``other`` wins."""
+        return Environment(facts=tuple(sorted({**dict(self.facts), **dict(other.facts)}.items())))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """One GPU, or one CPU device: all or some cores of a host."""
+
+    host: str
+    #: The device's name on its host: ``gpu:0``, ``cpu``, ``cpu:0-7``.
+    selector: str
+    kind: DeviceKind
+    #: The maker's name for it, as people know it.
+    name: str
+    #: GPU index as NVML counts; ``None`` for a CPU.
+    index: int | None = None
+    uuid: str | None = None
+    memory_bytes: int | None = None
+    #: Memory as the table shows it: size, and type and speed where they can be read.
+    memory: str | None = None
+    #: Logical CPUs that a CPU device may use; empty for a GPU.
+    cores: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The device's name in the whole lab: ``host/selector``."""
+        return f"{self.host}/{self.selector}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """What is measured, every parameter fixed."""
+
+    model: str
+    pass_: Pass
+    batch_size: int
+    precision: Precision = Precision.FLOAT32
+    layout: Layout = Layout.NHWC
+    compiler: Compiler = Compiler.NONE
+    framework: str = "tensorflow"
+    fetch: Fetch = Fetch.DEVICE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How many steps are taken.
+
+    Fixed steps are ``min_steps == max_steps``. Otherwise sampling ends when the half width of the mean's 95 %
+    confidence interval is at most ``relative_ci`` of the mean, or at ``max_steps``, or when the counted steps
+    have taken ``max_time_s``.
+    """
+
+    warmup: int
+    min_steps: int
+    max_steps: int
+    relative_ci: float | None = None
+    max_time_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One workload on one device; the atom of dispatch."""
+
+    #: Content hash of everything below: the same in every process and on every machine.
+    key: str
+    device: Device
+    workload: Workload
+    sampling: Sampling
+    method_version: int = METHOD_VERSION
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRequest:
+    """What the head hands to an agent, and the agent to its child."""
+
+    run_id: str
+    case: Case
+    #: Counts from 1.
+    attempt: int
+    #: Seconds from the request until the child must have begun its first step.
+    start_timeout_s: float
+    #: Seconds from the child's first step until its result must be there.
+    case_timeout_s: float
+    protocol_version: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseTiming:
+    """How long the child spent in a phase."""
+
+    phase: Phase
+    seconds: float
+
+
+# --- child -> agent, one JSON line each ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseEntered:
+    """The child has begun a phase."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """The step is built on the device that was asked for; warm-up begins."""
+
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleBatch:
+    """Some steps' times, in the order they were taken."""
+
+    warmup: bool
+    ms: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """The child's last word."""
+
+    verdict: Verdict
+    reason: str | None = None
+    stopped_by: StoppedBy | None = None
+    #: FLOP/s of a large matrix product at the case's precision; ``None`` with a reason where not measured.
+    peak_flops: float | None = None
+    peak_reason: str | None = None
+    phases: tuple[PhaseTiming, ...] = ()
+
+
+ChildEvent: TypeAlias = PhaseEntered | Started | SampleBatch | Finished
+
+
+# --- agent -> head ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where a running attempt is; for people, and for the head's deadlines."""
+
+    case_key: str
+    attempt: int
+    phase: Phase
+    #: Counted steps so far, and at most.
+    step: int
+    max_steps: int
+    last_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How the child process ended: the evidence behind a verdict."""
+
+    exit_code: int | None = None
+    #: Name of the signal that ended it, such as ``SIGKILL``.
+    signal: str | None = None
+    #: The last lines that it wrote to stderr.
+    stderr_tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What one attempt gave."""
+
+    case_key: str
+    attempt: int
+    verdict: Verdict
+    reason: str | None = None
+    #: One time for each step, milliseconds; warm-up steps apart.
+    warmup_ms: tuple[float, ...] = ()
+    samples_ms: tuple[float, ...] = ()
+    stopped_by: StoppedBy | None = None
+    peak_flops: float | None = None
+    peak_reason: str | None = None
+    phases: tuple[PhaseTiming, ...] = ()
+    environment: Environment = field(default_factory=Environment)
+    ending: Ending = field(default_factory=Ending)
+    #: Seconds since the epoch, on the clock of the agent's host.
+    started_at: float = 0.0
+    #: Seconds from the request to this result, as the agent saw it.
+    duration_s: float = 0.0
+
+
+# --- probe -> head ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuReport:
+    """One GPU as NVML tells of it."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CpuReport:
+    """The processors of a host."""
+
+    model: str
+    #: Logical CPUs that this process may use, by number.
+    cores: tuple[int, ...]
+    sockets: int | None
+    #: Logical CPUs of each NUMA node, by node number.
+    numa: tuple[tuple[int, tuple[int, ...]], ...]
+    memory_bytes: int | None
+    #: Size, and type and speed where they can be read without root.
+    memory: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameworkReport:
+    """Whether a framework is there, found without importing it."""
+
+    name: str
+    version: str | None
+    #: Why it cannot be used, with the command that mends it; ``None`` where it can.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostReport:
+    """What the probe found on a host."""
+
+    host: str
+    cpu: CpuReport
+    gpus: tuple[GpuReport, ...]
+    #: Why no GPU could be looked for; ``None`` where NVML answered.
+    gpu_reason: str | None
+    frameworks: tuple[FrameworkReport, ...]
+    environment: Environment
+    protocol_version: int = PROTOCOL_VERSION
