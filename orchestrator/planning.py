@@ -1,1 +1,212 @@
-"""From a config and what was found to the cases of a run, in order. Pure."""
+"""From a config and what was found to the cases of a run, in order, each with a time estimate. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.config.schema import Order
+from orchestrator.config.sweep import SweptWorkload, expand, resolve
+from orchestrator.errors import MissingFrameworkError, UsageError
+from orchestrator.inventory import Gap
+from workers import codec
+from workers.protocol import METHOD_VERSION, Case, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator.config.schema import Config
+    from orchestrator.inventory import DeclaredDevice, Inventory
+    from orchestrator.results import Pace
+    from workers.protocol import Device, HostReport, Sampling, Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedCase:
+    """A case and what is known of it before the run."""
+
+    case: Case
+    #: Why it will not be run; it still gets its row.
+    gap: Gap | None = None
+    #: Seconds that it is expected to take; ``None`` where no earlier run tells, and where there is a gap.
+    estimate_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The cases of a run in the order in which they are begun."""
+
+    cases: tuple[PlannedCase, ...]
+
+    @property
+    def runnable(self) -> tuple[Case, ...]:
+        """The cases without a gap."""
+        return tuple(planned.case for planned in self.cases if planned.gap is None)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that have something to do, each once."""
+        return tuple({case.device.id: case.device for case in self.runnable}.values())
+
+    @property
+    def known_s(self) -> float:
+        """Seconds that the cases with an estimate take one after the other, the busiest host's; others not counted.
+
+        Hosts work side by side; what the devices of a host do beside each other is not counted on.
+        """
+        by_host: dict[str, float] = {}
+        for planned in self.cases:
+            host = planned.case.device.host
+            by_host[host] = by_host.get(host, 0.0) + (planned.estimate_s or 0.0)
+        return max(by_host.values(), default=0.0)
+
+    @property
+    def unknown(self) -> int:
+        """How many cases will be run and have no estimate."""
+        return sum(planned.gap is None and planned.estimate_s is None for planned in self.cases)
+
+
+def make_plan(
+    config: Config,
+    inventory: Inventory,
+    *,
+    only: Sequence[str] = (),
+    paces: Mapping[tuple[str, Workload], Pace] | None = None,
+) -> Plan:
+    """Return every workload on every declared device, in the order that ``policy.order`` asks for.
+
+    ``only`` keeps the cases that fit all of its ``field=value`` filters; several values of one field are
+    alternatives. ``paces`` are what earlier runs tell, by device id and workload.
+
+    Raises :class:`UsageError` for a filter that names no field or leaves no case, and
+    :class:`MissingFrameworkError` when a framework that is asked for is on no host that answered.
+    """
+    sampling = {host.name: config.sampling_for(host) for host in config.hosts}
+    planned = [
+        _plan_case(entry, swept, sampling[entry.device.host], inventory)
+        for entry, swept in _ordered_pairs(config.policy.order, inventory.declared, expand(config.workloads))
+    ]
+    if config.policy.order is Order.RANDOM:
+        planned.sort(key=lambda item: _digest(f"{config.policy.seed}:{item.case.key}"))
+    kept = [item for item in planned if _fits(item.case, parse_filters(only))]
+    if not kept:
+        raise UsageError(
+            f"no case is left by --only {' --only '.join(only)}", remedy="see the cases: muster plan CONFIG"
+        )
+    _require_frameworks(kept, inventory)
+    return Plan(cases=tuple(_with_estimate(item, paces or {}) for item in kept))
+
+
+def case_key(device: Device, workload: Workload, sampling: Sampling) -> str:
+    """Return the content hash of a case: SHA-256 over canonical JSON, hexadecimal.
+
+    The same for the same content in every process and on every machine. What a device is called or how much memory
+    it reports does not count, which device it is does.
+    """
+    identity = {"host": device.host, "selector": device.selector, "uuid": device.uuid, "cores": list(device.cores)}
+    content = {
+        "device": identity,
+        "workload": codec.to_data(workload),
+        "sampling": codec.to_data(sampling),
+        "method_version": METHOD_VERSION,
+    }
+    return _digest(codec.to_json(content))
+
+
+def with_cases_of(plan: Plan, keys: frozenset[str]) -> Plan:
+    """Return the part of a plan whose cases have one of ``keys``."""
+    return Plan(cases=tuple(planned for planned in plan.cases if planned.case.key in keys))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ordered_pairs(
+    order: Order, declared: Sequence[DeclaredDevice], workloads: Sequence[SweptWorkload]
+) -> list[tuple[DeclaredDevice, SweptWorkload]]:
+    if order is Order.SEQUENTIAL:
+        return [(device, workload) for device in declared for workload in workloads]
+    return [(device, workload) for workload in workloads for device in declared]
+
+
+def _plan_case(entry: DeclaredDevice, swept: SweptWorkload, sampling: Sampling, inventory: Inventory) -> PlannedCase:
+    workload = resolve(swept, entry.device.kind)
+    case = Case(
+        key=case_key(entry.device, workload, sampling), device=entry.device, workload=workload, sampling=sampling
+    )
+    report = inventory.report_of(entry.device.host)
+    return PlannedCase(case=case, gap=entry.gap or _framework_gap(workload.framework, report))
+
+
+def _framework_gap(framework: str, report: HostReport | None) -> Gap | None:
+    """Return why a host cannot run a framework; a host that did not answer has a gap of its own already."""
+    for found in report.frameworks if report is not None else ():
+        if found.name == framework and found.reason is not None:
+            return Gap(verdict=Verdict.UNSUPPORTED, reason=found.reason)
+    return None
+
+
+def _require_frameworks(planned: Sequence[PlannedCase], inventory: Inventory) -> None:
+    """Raise when nothing at all could be run, and only because a framework is missing."""
+    unsupported = [item for item in planned if item.gap is not None and item.gap.verdict is Verdict.UNSUPPORTED]
+    if not unsupported or any(item.gap is None for item in planned):
+        return
+    hosts = ", ".join(report.host for report in inventory.reports)
+    first = unsupported[0]
+    reason = first.gap.reason if first.gap else ""
+    raise MissingFrameworkError(f"{first.case.workload.framework} cannot be used on {hosts}: {reason}")
+
+
+def _with_estimate(planned: PlannedCase, paces: Mapping[tuple[str, Workload], Pace]) -> PlannedCase:
+    pace = paces.get((planned.case.device.id, planned.case.workload))
+    if planned.gap is not None or pace is None:
+        return planned
+    return PlannedCase(case=planned.case, estimate_s=estimate_s(planned.case.sampling, pace))
+
+
+def estimate_s(sampling: Sampling, pace: Pace) -> float:
+    """Return seconds that a case takes at most if it goes at ``pace``: start, warm-up, and every counted step."""
+    step_s = pace.step_ms / 1000
+    counted_s = sampling.max_steps * step_s
+    if sampling.max_time_s is not None:
+        # Sampling looks at the clock after each step, so it ends up to one step late.
+        counted_s = min(counted_s, sampling.max_time_s + step_s)
+    return pace.startup_s + sampling.warmup * step_s + counted_s
+
+
+# --- filters ---------------------------------------------------------------------------------------------------
+
+#: What ``--only`` can name, and how it is read off a case.
+_FIELDS: Mapping[str, Callable[[Case], str]] = {
+    "host": lambda case: case.device.host,
+    "device": lambda case: case.device.selector,
+    "kind": lambda case: case.device.kind.value,
+    "model": lambda case: case.workload.model,
+    "pass": lambda case: case.workload.pass_.value,
+    "batch_size": lambda case: str(case.workload.batch_size),
+    "precision": lambda case: case.workload.precision.value,
+    "layout": lambda case: case.workload.layout.value,
+    "compiler": lambda case: case.workload.compiler.value,
+    "framework": lambda case: case.workload.framework,
+    "fetch": lambda case: case.workload.fetch.value,
+}
+
+
+def parse_filters(only: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the values that each field may have; raises :class:`UsageError`."""
+    filters: dict[str, frozenset[str]] = {}
+    for text in only:
+        field, equals, value = text.partition("=")
+        if not equals or not value or field not in _FIELDS:
+            close = difflib.get_close_matches(field, _FIELDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close and close[0] != field else ""
+            raise UsageError(f"--only {text}: expected FIELD=VALUE{hint}", remedy=f"fields are: {', '.join(_FIELDS)}")
+        filters[field] = filters.get(field, frozenset()) | {value}
+    return filters
+
+
+def _fits(case: Case, filters: Mapping[str, frozenset[str]]) -> bool:
+    return all(_FIELDS[field](case) in values for field, values in filters.items())

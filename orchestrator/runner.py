@@ -1,1 +1,182 @@
 """The loop of a run: next event or deadline, to the dispatcher, to the engine; commit to the store; tell listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.dispatch.machine import Dispatcher
+from orchestrator.dispatch.messages import (
+    CaseFinished,
+    DeadlinePassed,
+    RecordAttempt,
+    RecordVerdict,
+    StopRequested,
+)
+from orchestrator.errors import StoreError
+from orchestrator.results import Attempt, CaseResult
+from workers.protocol import Progress, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from orchestrator.dispatch.messages import Command, Event
+    from orchestrator.dispatch.settings import DispatchSettings
+    from orchestrator.engine.base import Engine
+    from workers.protocol import Case, Verdict
+
+
+class Recorder(Protocol):
+    """Where results go; each call returns when they are durable. Raises :class:`orchestrator.errors.StoreError`."""
+
+    def save_attempt(self, run_id: str, result: Result) -> None:
+        """Keep one attempt."""
+
+    def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
+        """Keep how a case ended."""
+
+
+class Listener(Protocol):
+    """Somebody who watches a run."""
+
+    def heard(self, news: Event | Progress | Command) -> None:
+        """Take note of an event that came in, of progress, or of a command that went out."""
+
+
+class Stopper:
+    """Where the rest of the process says that the run shall end."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._now = False
+        self._reason = ""
+
+    def ask(self, reason: str, *, now: bool) -> None:
+        """Ask the run to end: after the running cases, or with ``now`` at once."""
+        self._now, self._reason = now, reason
+        self._asked.set()
+
+    async def wait(self) -> None:
+        """Return when somebody has asked."""
+        await self._asked.wait()
+
+    def take(self, at: float) -> StopRequested | None:
+        """Return what was asked since the last call, as an event at ``at``."""
+        if not self._asked.is_set():
+            return None
+        self._asked.clear()
+        return StopRequested(at=at, now=self._now, reason=self._reason)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended, from memory: whole also where the store failed."""
+
+    cases: tuple[CaseResult, ...]
+    #: Why results after some moment are not in the store; ``None`` when every one is.
+    store_error: StoreError | None
+
+
+class Runner:
+    """One run of some cases on an engine.
+
+    A result is committed before the dispatcher hears of it, so before its device gets the next case. When the store
+    fails, no new case is started, running ones are ended, and what could not be kept is in :class:`Outcome`.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        cases: Sequence[Case],
+        settings: DispatchSettings,
+        engine: Engine,
+        recorder: Recorder,
+        listeners: Sequence[Listener] = (),
+        stopper: Stopper | None = None,
+    ) -> None:
+        self._run_id = run_id
+        self._engine = engine
+        self._recorder = recorder
+        self._listeners = listeners
+        self._stopper = stopper or Stopper()
+        self._dispatcher = Dispatcher(cases, settings)
+        self._results = {case.key: CaseResult(case=case, position=i) for i, case in enumerate(cases)}
+        self._store_error: StoreError | None = None
+
+    async def run(self) -> Outcome:
+        """Drive the run to its end and return what came of every case."""
+        await self._carry_out(self._dispatcher.begin(self._engine.now()))
+        while not self._dispatcher.is_done:
+            for occurrence in await self._next():
+                self._tell(occurrence)
+                if not isinstance(occurrence, Progress):
+                    await self._handle(occurrence)
+        return Outcome(cases=tuple(self._results.values()), store_error=self._store_error)
+
+    async def _next(self) -> Sequence[Event | Progress]:
+        """Wait for occurrences, a request to stop or the next deadline, and return what came."""
+        deadline = self._dispatcher.next_deadline
+        waiting = asyncio.ensure_future(self._engine.occurrences(deadline))
+        stopping = asyncio.ensure_future(self._stopper.wait())
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not waiting.done():
+                waiting.cancel()
+        found: list[Event | Progress] = list(waiting.result()) if waiting.done() else []
+        now = self._engine.now()
+        if stop := self._stopper.take(now):
+            found.append(stop)
+        if deadline is not None and now >= deadline and not found:
+            found.append(DeadlinePassed(at=now))
+        return found
+
+    async def _handle(self, event: Event) -> None:
+        if isinstance(event, CaseFinished):
+            self._keep(event.result)
+        await self._carry_out(self._dispatcher.handle(event))
+
+    async def _carry_out(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            self._tell(command)
+            if isinstance(command, RecordAttempt):
+                self._keep(_without_result(command))
+            elif isinstance(command, RecordVerdict):
+                self._decide(command)
+            else:
+                await self._engine.start(command)
+
+    def _keep(self, result: Result) -> None:
+        known = self._results[result.case_key]
+        attempt = Attempt(number=result.attempt, result=result)
+        self._results[result.case_key] = dataclasses.replace(known, attempts=(*known.attempts, attempt))
+        self._record(lambda: self._recorder.save_attempt(self._run_id, result))
+
+    def _decide(self, command: RecordVerdict) -> None:
+        known = self._results[command.case_key]
+        self._results[command.case_key] = dataclasses.replace(known, verdict=command.verdict, reason=command.reason)
+        self._record(
+            lambda: self._recorder.save_verdict(self._run_id, command.case_key, command.verdict, command.reason)
+        )
+
+    def _record(self, save: Callable[[], None]) -> None:
+        """Make a result durable; once the store has failed, keep no more and ask the run to end."""
+        if self._store_error is not None:
+            return
+        try:
+            save()
+        except StoreError as error:
+            self._store_error = error
+            self._stopper.ask(f"the store failed: {error.message}", now=True)
+
+    def _tell(self, news: Event | Progress | Command) -> None:
+        for listener in self._listeners:
+            listener.heard(news)
+
+
+def _without_result(command: RecordAttempt) -> Result:
+    """Return what is known of an attempt whose device went away with its result."""
+    return Result(case_key=command.case_key, attempt=command.attempt, verdict=command.verdict, reason=command.reason)

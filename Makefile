@@ -1,0 +1,86 @@
+# One word for everything. `make run` and `make test` set up what they need, once.
+#
+#   make run          benchmark this machine and print the table
+#   make test         the whole test suite
+#   make help         the rest
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+  "$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+# Which TensorFlow: the GPU build where the NVIDIA driver is loaded. `make run TENSORFLOW=cpu` overrides it.
+TENSORFLOW ?= $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
+CONFIG ?= configs/local.yaml
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUNTIME := $(VENV)/.installed-$(TENSORFLOW)
+DEVELOPMENT := $(VENV)/.installed-dev-$(TENSORFLOW)
+
+.PHONY: help setup setup-dev run test test-fast lint format golden bench lock wheel clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   make /  make /p' Makefile
+	@echo "  make lint         ruff, mypy, import-linter"
+	@echo "  make format       let ruff lay out the code"
+	@echo "  make golden       rewrite the expected outputs under tests/golden (review the diff)"
+	@echo "  make bench        measure muster itself; writes benchmarks/RESULTS.md"
+	@echo "  make lock         resolve requirements/*.txt anew"
+	@echo "  make wheel        build the wheel into dist/"
+	@echo "  make clean        remove what the targets above made"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "muster needs Python 3.10 to 3.13, and found none; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+
+$(RUNTIME): requirements/$(TENSORFLOW).txt pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements/$(TENSORFLOW).txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEVELOPMENT): requirements/dev.txt $(RUNTIME)
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(RUNTIME)
+setup-dev: $(DEVELOPMENT)
+
+run: setup
+	@$(BIN)/muster run $(CONFIG)
+
+test: setup-dev
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python tests/pure_coverage.py
+
+test-fast: setup-dev
+	$(BIN)/python -m pytest -x -q tests/unit tests/properties tests/contract
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: setup-dev
+	MUSTER_GOLDEN=write $(BIN)/python -m pytest -q tests/unit tests/contract tests/documentation
+
+bench: setup-dev
+	$(BIN)/python benchmarks/run.py
+
+# Exact versions with hashes, and no registry's address.
+lock: setup-dev
+	for kind in cpu gpu; do $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	  --no-emit-index-url --no-header --extra $$kind --output-file requirements/$$kind.txt pyproject.toml; done
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev --constraint requirements/cpu.txt --output-file requirements/dev.txt pyproject.toml
+
+wheel: setup-dev
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+clean:
+	rm -rf build dist *.egg-info .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

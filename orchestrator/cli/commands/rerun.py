@@ -1,0 +1,60 @@
+"""`muster rerun`: the same config again, from the text that the store keeps."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.results import Run
+
+
+def rerun(
+    name: options.RunName = "latest",
+    failed: Annotated[bool, typer.Option("--failed", help="Only the cases that have no figure.")] = False,
+    only: options.Only = None,
+    store: options.StoreUrl = None,
+    form: options.OutputFormat = options.Format.TABLE,
+    wide: options.Wide = False,
+    json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Run the config of an earlier run again, with the overrides it had."""
+    from orchestrator.cli.ending import show_executed
+    from orchestrator.cli.execution import Order, execute
+    from orchestrator.config.load import load_text
+    from orchestrator.store import open_store
+
+    store_url = store or options.DEFAULT_STORE
+    with open_store(store_url, create=False) as opened:
+        earlier = opened.run(name)
+    sets, filters = options.from_typed(earlier.overrides)
+    loaded = load_text(earlier.config_text, earlier.config_path, overrides=sets, simulate=earlier.simulated)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    order = Order(
+        loaded=loaded,
+        only=tuple(only) if only else filters,
+        simulate=earlier.simulated,
+        store_url=store_url,
+        quiet=no_progress,
+        keys=_without_figure(earlier) if failed else None,
+        overrides=options.as_typed(sets, only or filters),
+    )
+    executed = execute(order)
+    show_executed(executed, loaded.config.report, form=options.Format.JSON if json else form, wide=wide)
+    return executed.exit_code
+
+
+def _without_figure(earlier: Run) -> frozenset[str]:
+    keys = frozenset(
+        result.case.key for result in earlier.cases if result.verdict is None or not result.verdict.has_figure
+    )
+    if not keys:
+        raise UsageError(f"every case of run {earlier.id} has a figure", remedy=f"all again: muster rerun {earlier.id}")
+    return keys

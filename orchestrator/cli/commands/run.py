@@ -1,0 +1,39 @@
+"""`muster run`: run a config, show how it goes, print the table."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator.cli import options
+
+
+def run(
+    config: options.ConfigPath,
+    overrides: options.Set = None,
+    only: options.Only = None,
+    simulate: options.Simulate = False,
+    store: options.StoreUrl = None,
+    form: options.OutputFormat = options.Format.TABLE,
+    wide: options.Wide = False,
+    json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Run a config: live progress, then the table."""
+    from orchestrator.cli.ending import show_executed
+    from orchestrator.cli.execution import Order, execute
+    from orchestrator.config.load import load_config
+
+    loaded = load_config(config, overrides=overrides or (), simulate=simulate)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    order = Order(
+        loaded=loaded,
+        only=tuple(only or ()),
+        simulate=simulate,
+        store_url=store,
+        quiet=no_progress,
+        overrides=options.as_typed(overrides, only),
+    )
+    executed = execute(order)
+    show_executed(executed, loaded.config.report, form=options.Format.JSON if json else form, wide=wide)
+    return executed.exit_code

@@ -1,0 +1,46 @@
+"""`muster runs`: past runs, the newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.results import RunSummary
+
+
+def runs(store: options.StoreUrl = None, json: options.Json = False) -> None:
+    """List past runs, the newest first."""
+    from orchestrator.cli.output import print_data
+    from orchestrator.store import open_store
+
+    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
+        found = opened.runs()
+    if json:
+        print_data([_data(summary) for summary in found])
+        return
+    for summary in found:
+        print(_line(summary))
+    if not found:
+        print("no runs yet")
+
+
+def _line(summary: RunSummary) -> str:
+    when = summary.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    simulated = "  simulated" if summary.simulated else ""
+    figures = f"{summary.figures} of {summary.cases} cases with a figure"
+    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {summary.name}{simulated}"
+
+
+def _data(summary: RunSummary) -> dict[str, object]:
+    return {
+        "id": summary.id,
+        "name": summary.name,
+        "created_at": summary.created_at.isoformat(),
+        "finished_at": summary.finished_at.isoformat() if summary.finished_at else None,
+        "state": summary.state.value,
+        "simulated": summary.simulated,
+        "cases": summary.cases,
+        "figures": summary.figures,
+    }

@@ -1,0 +1,41 @@
+"""The end of a run: the table, what could not be kept, and what to type next."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.options import DEFAULT_STORE
+from orchestrator.cli.output import print_run
+from orchestrator.errors import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.cli.execution import Executed
+    from orchestrator.cli.options import Format
+    from orchestrator.config.schema import ReportConfig
+
+
+def show_executed(executed: Executed, report: ReportConfig, *, form: Format, wide: bool) -> None:
+    """Print the table on stdout; where it is kept and which commands come next on stderr."""
+    print_run(executed.run, report, form=form, wide=wide)
+    sys.stdout.flush()
+    for line in _closing(executed):
+        print(line, file=sys.stderr)
+
+
+def _closing(executed: Executed) -> list[str]:
+    at = "" if executed.store == DEFAULT_STORE else f" --store {executed.store}"
+    run_id = executed.run.id
+    lines = [""]
+    if executed.store_error is not None:
+        lines.append(
+            f"muster: the store failed: {executed.store_error.message}; what came after it is above and nowhere else"
+        )
+        lines += [f"  → {executed.store_error.remedy}"] if executed.store_error.remedy else []
+    lines.append(f"run {run_id} is kept in {executed.store}")
+    if executed.exit_code in (ExitCode.INTERRUPTED, ExitCode.INCOMPLETE, ExitCode.NOTHING_RAN):
+        lines.append(f"  muster rerun {run_id} --failed{at}    the cases that have no figure")
+    lines.append(f"  muster show {run_id} --wide{at}    images/s, TFLOP/s, percentiles")
+    lines.append(f"  muster show {run_id} --format md{at}    the table as Markdown (or csv, json)")
+    lines.append(f"  muster rerun {run_id}{at}    the same config again")
+    return lines

@@ -1,0 +1,277 @@
+"""One execution of a config from end to end: what `run` and `rerun` do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import signal
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.cli import progress
+from orchestrator.cli.options import DEFAULT_STORE
+from orchestrator.cli.preparation import cluster_of, prepare
+from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
+from orchestrator.errors import ExitCode, StoreError, UsageError
+from orchestrator.planning import with_cases_of
+from orchestrator.results import CaseResult, NewRun, Run, RunState
+from orchestrator.runner import Outcome, Runner, Stopper
+from orchestrator.store import open_store
+from workers.protocol import Verdict
+from workers.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from orchestrator.cli.preparation import Prepared
+    from orchestrator.config.load import Loaded
+    from orchestrator.config.schema import Config
+    from orchestrator.engine.base import Engine
+    from orchestrator.store.repository import Store
+
+#: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
+HEAD_GRACE_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a person asked for."""
+
+    loaded: Loaded
+    only: tuple[str, ...] = ()
+    simulate: bool = False
+    store_url: str | None = None
+    quiet: bool = False
+    #: Run these cases only; ``None`` for all.
+    keys: frozenset[str] | None = None
+    #: ``--set`` and ``--only`` as they were typed.
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def store(self) -> str:
+        """Where the results go."""
+        return self.store_url or self.loaded.config.store or DEFAULT_STORE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Executed:
+    """A run that has ended, one way or the other."""
+
+    run: Run
+    store: str
+    exit_code: ExitCode
+    #: What could not be kept, for the person to know; ``None`` when every result is in the store.
+    store_error: StoreError | None = None
+    #: Seconds that each part of the head's work took, by name.
+    spent_s: dict[str, float] = field(default_factory=dict)
+
+
+def execute(order: Order) -> Executed:
+    """Run a config and return what came of it, kept in the store. Raises :class:`orchestrator.errors.MusterError`."""
+    return asyncio.run(_execute(order))
+
+
+async def _execute(order: Order) -> Executed:
+    clock = _Clock()
+    config = order.loaded.config
+    prepared = await prepare(config, simulate=order.simulate, only=order.only, store_url=order.store)
+    prepared = _narrowed(prepared, order)
+    clock.lap("probe and plan")
+    new = _new_run(order, prepared)
+    with open_store(order.store) as store, store.exclusive(new.id):
+        clock.lap("open the store")
+        outcome, stopped = await _run_cases(order, new, prepared, store, clock)
+        state = RunState.INTERRUPTED if stopped or outcome.store_error else RunState.FINISHED
+        finished_at = _now()
+        if outcome.store_error is None:
+            store.finish_run(new.id, state, finished_at)
+    clock.lap("close the store")
+    return Executed(
+        run=_as_run(new, outcome, state, finished_at),
+        store=order.store,
+        exit_code=_exit_code(outcome, stopped=stopped),
+        store_error=outcome.store_error,
+        spent_s=clock.laps,
+    )
+
+
+def _narrowed(prepared: Prepared, order: Order) -> Prepared:
+    if order.keys is None:
+        return prepared
+    plan = with_cases_of(prepared.plan, order.keys)
+    if not plan.cases:
+        raise UsageError("none of those cases is in the config's plan any more", remedy="run the whole config again")
+    return type(prepared)(inventory=prepared.inventory, plan=plan)
+
+
+async def _run_cases(
+    order: Order, new: NewRun, prepared: Prepared, store: Store, clock: _Clock
+) -> tuple[Outcome, bool]:
+    """Run what can be run, and say of the rest why not; return what came of all cases, and whether it was stopped."""
+    plan = prepared.plan
+    if not plan.runnable:
+        return Outcome(cases=_begin(new, prepared, store), store_error=None), False
+    stopper = Stopper()
+    with _signals(stopper) as came, progress.view(plan.runnable, quiet=order.quiet) as view:
+        async with _engine(order, new.id, prepared) as engine:
+            clock.lap("start the engine")
+            # Not before the engine is up: a run that could not begin leaves no trace.
+            gaps = _begin(new, prepared, store)
+            runner = Runner(
+                run_id=new.id,
+                cases=plan.runnable,
+                settings=_settings(order.loaded.config, simulated=engine.simulated),
+                engine=engine,
+                recorder=store,
+                listeners=(view,),
+                stopper=stopper,
+            )
+            outcome = await runner.run()
+            clock.lap("run the cases")
+            if came:
+                view.say("ending Ray and the agents")
+        clock.lap("end the engine")
+    positions = {planned.case.key: i for i, planned in enumerate(plan.cases)}
+    cases = sorted((*outcome.cases, *gaps), key=lambda result: positions[result.case.key])
+    return Outcome(cases=tuple(cases), store_error=outcome.store_error), bool(came)
+
+
+def _begin(new: NewRun, prepared: Prepared, store: Store) -> tuple[CaseResult, ...]:
+    """Put the run into the store, and the verdicts of the cases that cannot be run; return those."""
+    store.begin_run(new)
+    return _record_gaps(new.id, prepared, store)
+
+
+def _record_gaps(run_id: str, prepared: Prepared, store: Store) -> tuple[CaseResult, ...]:
+    found = []
+    for position, planned in enumerate(prepared.plan.cases):
+        if planned.gap is not None:
+            store.save_verdict(run_id, planned.case.key, planned.gap.verdict, planned.gap.reason)
+            found.append(
+                CaseResult(case=planned.case, position=position, verdict=planned.gap.verdict, reason=planned.gap.reason)
+            )
+    return tuple(found)
+
+
+@contextlib.asynccontextmanager
+async def _engine(order: Order, run_id: str, prepared: Prepared) -> AsyncIterator[Engine]:
+    """Bring up what carries out the commands, and take it down whatever happens."""
+    config = order.loaded.config
+    if order.simulate:
+        from orchestrator.engine.simulated import SimulatedEngine
+
+        simulated: Engine = SimulatedEngine(seed=config.policy.seed, epoch_s=time.time())
+        yield simulated
+        return
+    async with cluster_of(config).running(prepared.plan.devices):
+        # After the cluster is up: Ray reads its environment when it is imported.
+        from orchestrator.engine.ray import EngineLimits, RayEngine
+
+        limits = EngineLimits(
+            start_timeout_s=config.limits.start_timeout_s, case_timeout_s=config.limits.case_timeout_s
+        )
+        engine = RayEngine(run_id=run_id, limits=limits)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
+    grace_s = 0.0 if simulated else HEAD_GRACE_S
+    limits = config.limits
+    return DispatchSettings(
+        host_concurrency=HostConcurrency(config.policy.host_concurrency.value),
+        attempts=limits.attempts,
+        prepare_timeout_s=limits.prepare_timeout_s,
+        start_timeout_s=limits.start_timeout_s + grace_s,
+        case_timeout_s=limits.case_timeout_s + grace_s,
+        collect_timeout_s=limits.collect_timeout_s,
+    )
+
+
+@contextlib.contextmanager
+def _signals(stopper: Stopper) -> Iterator[list[str]]:
+    """Turn SIGINT and SIGTERM into a request to stop; the list that is given names those that came."""
+    loop = asyncio.get_running_loop()
+    came: list[str] = []
+
+    def ask(name: str) -> None:
+        came.append(name)
+        stopper.ask(f"stopped by {name}", now=True)
+
+    asked = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    for number, name in asked.items():
+        loop.add_signal_handler(number, ask, name)
+    try:
+        yield came
+    finally:
+        for number in asked:
+            loop.remove_signal_handler(number)
+
+
+def _new_run(order: Order, prepared: Prepared) -> NewRun:
+    return NewRun(
+        id=uuid.uuid4().hex[:12],
+        name=order.loaded.config.name,
+        created_at=_now(),
+        config_text=order.loaded.text,
+        config_path=order.loaded.path,
+        overrides=order.overrides,
+        simulated=order.simulate,
+        muster_version=VERSION,
+        cases=tuple(planned.case for planned in prepared.plan.cases),
+    )
+
+
+def _as_run(new: NewRun, outcome: Outcome, state: RunState, finished_at: datetime.datetime) -> Run:
+    return Run(
+        id=new.id,
+        name=new.name,
+        created_at=new.created_at,
+        finished_at=finished_at,
+        state=state,
+        config_text=new.config_text,
+        config_path=new.config_path,
+        overrides=new.overrides,
+        simulated=new.simulated,
+        muster_version=new.muster_version,
+        cases=outcome.cases,
+    )
+
+
+def _exit_code(outcome: Outcome, *, stopped: bool) -> ExitCode:
+    if stopped:
+        return ExitCode.INTERRUPTED
+    figures = [result for result in outcome.cases if result.verdict is not None and result.verdict.has_figure]
+    if not figures:
+        return ExitCode.NOTHING_RAN if _nothing_was_tried(outcome) else ExitCode.INCOMPLETE
+    if len(figures) < len(outcome.cases) or outcome.store_error is not None:
+        return ExitCode.INCOMPLETE
+    return ExitCode.OK
+
+
+def _nothing_was_tried(outcome: Outcome) -> bool:
+    """Return whether no case got as far as an attempt."""
+    return not any(result.attempts or result.verdict is Verdict.CANCELLED for result in outcome.cases)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+class _Clock:
+    """Laps of the head's own work."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Note the seconds since the last lap under ``name``."""
+        now = time.monotonic()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
+        self._last = now

@@ -1,0 +1,68 @@
+"""Arguments and options that several commands share: one spelling, one help text."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Where results are when neither the config nor ``--store`` says so.
+DEFAULT_STORE: Final = "sqlite:///muster.db"
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
+RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or latest.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config: --set measure.steps=20."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="FIELD=VALUE", help="Keep only these cases: --only pass=forward."),
+]
+Simulate = Annotated[
+    bool, typer.Option("--simulate", help="Use a made-up lab in virtual time; every row says that it is simulated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Add images/s, TFLOP/s, share of peak, percentiles and more.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="Say nothing while it runs.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="MUSTER_STORE",
+        help=f"Where results are kept. Without it: the config's store, else {DEFAULT_STORE}.",
+        show_default=False,
+    ),
+]
+
+
+class Format(str, enum.Enum):
+    """Forms of output; each is a renderer."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+OutputFormat = Annotated[Format, typer.Option("--format", "-f", help="Form of the table.")]
+
+
+def as_typed(sets: Sequence[str] | None, only: Sequence[str] | None) -> tuple[str, ...]:
+    """Return overrides as the store keeps them, each with its option."""
+    return (*(f"--set {text}" for text in sets or ()), *(f"--only {text}" for text in only or ()))
+
+
+def from_typed(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the values of ``--set`` and of ``--only`` that the store kept."""
+    return _values("--set ", overrides), _values("--only ", overrides)
+
+
+def _values(option: str, overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text.removeprefix(option) for text in overrides if text.startswith(option))

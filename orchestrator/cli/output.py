@@ -1,0 +1,49 @@
+"""What commands print on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.analysis import references
+from orchestrator.cli.options import Format
+from orchestrator.report import renderers
+from orchestrator.report.build import build_table
+
+if TYPE_CHECKING:
+    from orchestrator.config.schema import ReportConfig
+    from orchestrator.results import Run
+
+
+def print_data(data: Any) -> None:
+    """Print data for machines: indented JSON."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_run(run: Run, report: ReportConfig, *, form: Format, wide: bool) -> None:
+    """Print a run's table as the config's ``report`` asks for it."""
+    table = build_table(run, references=references.load(report.references), relative_to=report.relative_to, wide=wide)
+    text = renderers.load(form.value)(table, width=_width(), color=_has_color())
+    sys.stdout.write(text)
+
+
+def seconds(value: float) -> str:
+    """Return a duration for people: ``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _width() -> int | None:
+    """Return the terminal's width; where output goes elsewhere a table takes what it needs."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _has_color() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
