@@ -117,6 +117,8 @@ class Runner:
 
     async def _next(self) -> Sequence[Event | Progress]:
         """Wait for occurrences, a request to stop or the next deadline, and return what came."""
+        if stop := self._stopper.take(self._engine.now()):
+            return (stop,)
         deadline = self._dispatcher.next_deadline
         waiting = asyncio.ensure_future(self._engine.occurrences(deadline))
         stopping = asyncio.ensure_future(self._stopper.wait())
@@ -128,8 +130,6 @@ class Runner:
                 waiting.cancel()
         found: list[Event | Progress] = list(waiting.result()) if waiting.done() else []
         now = self._engine.now()
-        if stop := self._stopper.take(now):
-            found.append(stop)
         if deadline is not None and now >= deadline and not found:
             found.append(DeadlinePassed(at=now))
         return found
@@ -137,6 +137,10 @@ class Runner:
     async def _handle(self, event: Event) -> None:
         if isinstance(event, CaseFinished):
             self._keep(event.result)
+            # A store that has just failed stops the run before the device gets another case.
+            if stop := self._stopper.take(event.at):
+                self._tell(stop)
+                await self._carry_out(self._dispatcher.handle(stop))
         await self._carry_out(self._dispatcher.handle(event))
 
     async def _carry_out(self, commands: Sequence[Command]) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 
+from orchestrator.results import NewRun
 from workers.protocol import (
     Case,
+    CpuReport,
     Device,
     DeviceKind,
     Environment,
+    Fact,
+    FrameworkReport,
+    GpuReport,
+    HostReport,
     Pass,
     Result,
     Sampling,
@@ -64,3 +71,45 @@ def a_result(case: Case | None = None, attempt: int = 1, **given: object) -> Res
         "duration_s": 1.5,
     }
     return Result(**{**defaults, **given})  # type: ignore[arg-type]
+
+
+def a_new_run(run_id: str = "7f3a01", *cases: Case, **given: object) -> NewRun:
+    defaults: dict[str, object] = {
+        "name": "local",
+        "created_at": datetime.datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=datetime.timezone.utc),
+        "config_text": "version: 1\n# ünï\r\n",
+        "config_path": "configs/local.yaml",
+        "overrides": ("measure.steps=20", "--only model=alexnet"),
+        "simulated": False,
+        "muster_version": "0.1.0",
+    }
+    return NewRun(id=run_id, cases=cases, **{**defaults, **given})  # type: ignore[arg-type]
+
+
+def a_host_report(
+    host: str = "localhost",
+    *,
+    cores: tuple[int, ...] = (0, 1),
+    numa: tuple[tuple[int, tuple[int, ...]], ...] | None = None,
+    gpus: tuple[GpuReport, ...] = (),
+    gpu_reason: str | None = None,
+    framework_reason: str | None = None,
+) -> HostReport:
+    """A host with a CPU, and TensorFlow unless there is a reason why not."""
+    return HostReport(
+        host=host,
+        cpu=CpuReport(
+            model="Example CPU",
+            cores=cores,
+            sockets=1,
+            numa=((0, cores),) if numa is None else numa,
+            memory_bytes=16 * 2**30,
+            memory="16 GB",
+        ),
+        gpus=gpus,
+        gpu_reason=gpu_reason,
+        frameworks=(
+            FrameworkReport(name="tensorflow", version=None if framework_reason else "2.21.0", reason=framework_reason),
+        ),
+        environment=Environment(facts=(("host.os", Fact(value="Example OS 1")),)),
+    )

@@ -9,7 +9,7 @@ import signal
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import progress
 from orchestrator.cli.options import DEFAULT_STORE
@@ -24,7 +24,7 @@ from workers.protocol import Verdict
 from workers.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from orchestrator.cli.preparation import Prepared
     from orchestrator.config.load import Loaded
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.store.repository import Store
 
 #: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
-HEAD_GRACE_S = 10.0
+HEAD_GRACE_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,8 +115,9 @@ async def _run_cases(
     if not plan.runnable:
         return Outcome(cases=_begin(new, prepared, store), store_error=None), False
     stopper = Stopper()
-    with _signals(stopper) as came, progress.view(plan.runnable, quiet=order.quiet) as view:
+    with _Signals(stopper) as signals, progress.view(plan.runnable, quiet=order.quiet) as view:
         async with _engine(order, new.id, prepared) as engine:
+            signals.install()
             clock.lap("start the engine")
             # Not before the engine is up: a run that could not begin leaves no trace.
             gaps = _begin(new, prepared, store)
@@ -131,12 +132,12 @@ async def _run_cases(
             )
             outcome = await runner.run()
             clock.lap("run the cases")
-            if came:
+            if signals.came:
                 view.say("ending Ray and the agents")
         clock.lap("end the engine")
     positions = {planned.case.key: i for i, planned in enumerate(plan.cases)}
     cases = sorted((*outcome.cases, *gaps), key=lambda result: positions[result.case.key])
-    return Outcome(cases=tuple(cases), store_error=outcome.store_error), bool(came)
+    return Outcome(cases=tuple(cases), store_error=outcome.store_error), bool(signals.came)
 
 
 def _begin(new: NewRun, prepared: Prepared, store: Store) -> tuple[CaseResult, ...]:
@@ -193,24 +194,32 @@ def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
     )
 
 
-@contextlib.contextmanager
-def _signals(stopper: Stopper) -> Iterator[list[str]]:
-    """Turn SIGINT and SIGTERM into a request to stop; the list that is given names those that came."""
-    loop = asyncio.get_running_loop()
-    came: list[str] = []
+class _Signals:
+    """SIGINT and SIGTERM as requests to stop, while the context lasts."""
 
-    def ask(name: str) -> None:
-        came.append(name)
-        stopper.ask(f"stopped by {name}", now=True)
+    _NAMES: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
-    asked = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-    for number, name in asked.items():
-        loop.add_signal_handler(number, ask, name)
-    try:
-        yield came
-    finally:
-        for number in asked:
-            loop.remove_signal_handler(number)
+    def __init__(self, stopper: Stopper) -> None:
+        self._stopper = stopper
+        #: What came so far.
+        self.came: list[str] = []
+
+    def __enter__(self) -> _Signals:
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals; once more after Ray has started, which puts handlers of its own in their place."""
+        for number, name in self._NAMES.items():
+            asyncio.get_running_loop().add_signal_handler(number, self._ask, name)
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._NAMES:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _ask(self, name: str) -> None:
+        self.came.append(name)
+        self._stopper.ask(f"stopped by {name}", now=True)
 
 
 def _new_run(order: Order, prepared: Prepared) -> NewRun:

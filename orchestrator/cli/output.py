@@ -8,12 +8,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.analysis import references
-from orchestrator.cli.options import Format
-from orchestrator.report import renderers
-from orchestrator.report.build import build_table
-
 if TYPE_CHECKING:
+    from orchestrator.cli.options import Format
     from orchestrator.config.schema import ReportConfig
     from orchestrator.results import Run
 
@@ -25,6 +21,11 @@ def print_data(data: Any) -> None:
 
 def print_run(run: Run, report: ReportConfig, *, form: Format, wide: bool) -> None:
     """Print a run's table as the config's ``report`` asks for it."""
+    # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
+    from orchestrator.analysis import references
+    from orchestrator.report import renderers
+    from orchestrator.report.build import build_table
+
     table = build_table(run, references=references.load(report.references), relative_to=report.relative_to, wide=wide)
     text = renderers.load(form.value)(table, width=_width(), color=_has_color())
     sys.stdout.write(text)

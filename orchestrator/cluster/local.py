@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -27,6 +28,9 @@ PROBE_TIMEOUT_S: Final = 30.0
 
 #: Bytes of Ray's object store. Results are passed inline, so the smallest that Ray accepts (75 MiB) with some room.
 OBJECT_STORE_BYTES: Final = 80 * 2**20
+
+#: Ray replaces 127.0.0.1 by the machine's outward address, which may change while a laptop moves; this one it keeps.
+LOOPBACK: Final = "127.0.0.2"
 
 #: Ray's settings come by environment; it reads them when it is imported and its daemons inherit them.
 RAY_ENVIRONMENT: Final = {
@@ -92,6 +96,8 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
     # Heavy (0.5 s), so imported when a run needs it and not with the command line.
     import ray
 
+    # In a thread Ray warns that it cannot take over SIGTERM, which is ours anyway.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     if ray.is_initialized():
         raise ClusterError("Ray is already running in this process")
     try:
@@ -105,7 +111,7 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
             log_to_driver=False,
             configure_logging=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
             _temp_dir=str(directory),
         )
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, OSError and its own; all mean the same here
