@@ -1,0 +1,31 @@
+"""Steps from one store version to the next; a new store is made by taking all of them.
+
+A step is a file in ``migrations/versions``, named ``0002_what_it_does.py``, written by hand; its number goes to the end
+of :data:`REVISIONS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+#: Every store version that this muster knows, oldest first. Kept here so that opening a current store need not read
+#: the steps, nor import Alembic.
+REVISIONS: Final = ("0001",)
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the database to the last of :data:`REVISIONS`, within the connection's transaction: all steps or none."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    # Alembic's settings are an ini file's, in which a percent sign begins a reference.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

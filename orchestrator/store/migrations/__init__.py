@@ -1,0 +1,1 @@
+"""Numbered steps of the store; :mod:`orchestrator.store.migrate` takes them."""

@@ -1,0 +1,224 @@
+"""What the store keeps and gives: typed in, typed out, one durable transaction a result."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import and_, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.errors import RunNotFoundError, StoreError
+from orchestrator.results import Attempt
+from orchestrator.store import rows, sqlite
+from orchestrator.store.lock import this_process
+from orchestrator.store.queries import ATTEMPTS_WHOLE, NEWEST_FIRST, SUMMARIES, latest_figures
+from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, RUNS, SAMPLES
+from orchestrator.store.translation import corrupt, store_error
+from workers import codec
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from sqlalchemy import ColumnElement, Connection, Engine
+
+    from orchestrator.results import CaseResult, NewRun, Pace, Run, RunState, RunSummary
+    from orchestrator.store.lock import WriterLock
+    from workers.protocol import Case, Result, Verdict, Workload
+
+#: Databases bound the number of values in one question; the oldest SQLite in use takes 999.
+_DEVICES_AT_ONCE: Final = 500
+
+
+class Store:
+    """Runs and their results. Every method raises a :class:`StoreError` where the database cannot do its part.
+
+    Reading may happen at any time and in any process; who writes holds :meth:`exclusive` meanwhile. What a method
+    was given is on the disk when it returns.
+    """
+
+    def __init__(self, engine: Engine, *, place: str, lock: WriterLock) -> None:
+        self._engine = engine
+        self._writing_engine = sqlite.for_writing(engine)
+        #: The store's name in messages.
+        self.place = place
+        self._lock = lock
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database; safe to call twice."""
+        self._engine.dispose()
+
+    def exclusive(self, run_id: str) -> AbstractContextManager[None]:
+        """Be the only run that writes here; raises StoreBusyError that names the other one.
+
+        The kernel frees the store when the process ends, however it ends.
+        """
+        return self._lock.held(this_process(run_id))
+
+    def begin_run(self, new: NewRun) -> None:
+        """Keep a run and its cases, in their order; raises StoreError if there is a run of that id."""
+        with self._writing() as connection:
+            if connection.execute(select(RUNS.c.id).where(RUNS.c.id == new.id)).first():
+                raise StoreError(f"{self.place}: run {new.id} is there already", remedy="Give the new run another id.")
+            connection.execute(insert(RUNS).values(rows.run_values(new)))
+            if new.cases:
+                cases = [rows.case_values(new.id, position, case) for position, case in enumerate(new.cases)]
+                connection.execute(insert(CASES), cases)
+
+    def save_attempt(self, run_id: str, result: Result) -> None:
+        """Keep what an attempt gave; the same result again changes nothing.
+
+        Raises StoreError for a different result of the same attempt, RunNotFoundError and StoreError for an unknown
+        run and case, and ValueError for a figure that is not a finite number. Text that is not Unicode (half of a
+        surrogate pair, from a file name) is kept as its escape.
+        """
+        result = rows.storable(result)
+        with self._writing() as connection:
+            case_id = self._case_id(connection, run_id, result.case_key)
+            is_this = and_(ATTEMPTS.c.case_id == case_id, ATTEMPTS.c.number == result.attempt)
+            stored = self._attempts(connection, is_this)[case_id]
+            if not stored:
+                _insert_attempt(connection, case_id, result)
+            elif stored[0].result != result:
+                raise StoreError(
+                    f"{self.place}: attempt {result.attempt} of case {result.case_key} has another result already",
+                    remedy="Nothing was changed. A new try needs a new attempt number.",
+                )
+
+    def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
+        """Keep how a case ended; raises RunNotFoundError and StoreError for an unknown run and case."""
+        with self._writing() as connection:
+            is_this = CASES.c.id == self._case_id(connection, run_id, case_key)
+            ending = {"verdict": verdict.value, "reason": rows.legible(reason)}
+            connection.execute(update(CASES).where(is_this).values(ending))
+
+    def finish_run(self, run_id: str, state: RunState, at: datetime.datetime) -> None:
+        """Keep how and when a run ended; raises RunNotFoundError."""
+        with self._writing() as connection:
+            ending = {"state": state.value, "finished_at": at}
+            if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(ending)).rowcount != 1:
+                raise self._no_run(run_id, ())
+
+    def runs(self) -> tuple[RunSummary, ...]:
+        """Return every run, newest first. One that was never finished and that nobody works on is interrupted."""
+        before = self._running_ids()
+        with self._reading() as connection:
+            found = connection.execute(SUMMARIES).all()
+            running = before | self._running_ids()
+            return tuple(rows.summary(row, running) for row in found)
+
+    def run(self, name: str) -> Run:
+        """Return a run, whole, by id, by the beginning of an id that no other has, or by ``latest``.
+
+        Raises RunNotFoundError with what was likely meant.
+        """
+        before = self._running_ids()
+        with self._reading() as connection:
+            run_id = self._resolved(connection, name)
+            row = connection.execute(select(RUNS).where(RUNS.c.id == run_id)).one()
+            running = before | self._running_ids()
+            return rows.run(row, self._case_results(connection, run_id), running)
+
+    def paces(self, cases: Sequence[Case], *, simulated: bool) -> Mapping[tuple[str, Workload], Pace]:
+        """Return how fast each case's workload went on its device the last time, by device id and workload.
+
+        Where it never gave a figure, there is no entry. Simulated figures and real ones never mix.
+        """
+        wanted = {(case.device.id, codec.to_json(case.workload)): case.workload for case in cases}
+        device_ids = sorted({device_id for device_id, _ in wanted})
+        found = {}
+        with self._reading() as connection:
+            for start in range(0, len(device_ids), _DEVICES_AT_ONCE):
+                latest = latest_figures(device_ids[start : start + _DEVICES_AT_ONCE], simulated=simulated)
+                for row in connection.execute(latest):
+                    if (row.device_id, row.workload) in wanted:
+                        found[row.device_id, wanted[row.device_id, row.workload]] = rows.pace(row)
+        return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._translated(), self._writing_engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise store_error(error, self.place) from error
+        except codec.CodecError as error:
+            raise corrupt(self.place, str(error)) from error
+
+    def _running_ids(self) -> frozenset[str]:
+        """Return the run that holds the store now; asked before and after a reading, for it may begin or end there."""
+        holder = self._lock.holder()
+        return frozenset({holder.run_id} if holder and holder.run_id else ())
+
+    def _case_id(self, connection: Connection, run_id: str, case_key: str) -> int:
+        found: int | None = connection.scalar(
+            select(CASES.c.id).where(CASES.c.run_id == run_id, CASES.c.key == case_key)
+        )
+        if found is not None:
+            return found
+        if connection.execute(select(RUNS.c.id).where(RUNS.c.id == run_id)).first() is None:
+            raise self._no_run(run_id, ())
+        raise StoreError(f"{self.place}: run {run_id} has no case {case_key}", remedy="Only planned cases are kept.")
+
+    def _resolved(self, connection: Connection, name: str) -> str:
+        runs = connection.execute(select(RUNS.c.id, RUNS.c.name).order_by(*NEWEST_FIRST)).all()
+        ids = [str(run_id) for run_id, _ in runs]
+        if name == "latest" and ids:
+            return ids[0]
+        matching = [run_id for run_id in ids if name and run_id.startswith(name)]
+        if name in ids or len(matching) == 1:
+            return name if name in ids else matching[0]
+        of_that_name = [str(run_id) for run_id, config_name in runs if config_name == name]
+        raise self._no_run(name, matching or of_that_name or difflib.get_close_matches(name, ids) or ids, len(matching))
+
+    def _no_run(self, name: str, near: Sequence[str], matching: int = 0) -> RunNotFoundError:
+        what = f"{matching} runs begin with {name!r}" if matching else f"there is no run {name!r}"
+        likely = ", ".join(near[:5]) + (", …" if len(near) > 5 else "")
+        remedy = f"Name one of these: {likely}. All of them: muster runs" if near else "Make one: muster run CONFIG"
+        return RunNotFoundError(f"{self.place}: {what}", remedy=remedy)
+
+    def _case_results(self, connection: Connection, run_id: str) -> tuple[CaseResult, ...]:
+        attempts = self._attempts(connection, CASES.c.run_id == run_id)
+        found = connection.execute(select(CASES).where(CASES.c.run_id == run_id).order_by(CASES.c.position))
+        read = rows.Reader()
+        return tuple(rows.case_result(read, row, tuple(attempts[row.id])) for row in found)
+
+    def _attempts(self, connection: Connection, condition: ColumnElement[bool]) -> Mapping[int, Sequence[Attempt]]:
+        """Return the attempts that meet a condition, in order, by the number of their case's row."""
+        read = rows.Reader()
+        found: defaultdict[int, list[Attempt]] = defaultdict(list)
+        for row in connection.execute(ATTEMPTS_WHOLE.where(condition)):
+            found[row.case_id].append(Attempt(number=row.number, result=rows.result(read, row)))
+        return found
+
+
+def _insert_attempt(connection: Connection, case_id: int, result: Result) -> None:
+    environment = rows.environment_values(result.environment)
+    is_this = ENVIRONMENTS.c.hash == environment["hash"]
+    if connection.execute(select(ENVIRONMENTS.c.hash).where(is_this)).first() is None:
+        connection.execute(insert(ENVIRONMENTS).values(environment))
+    values = {"case_id": case_id, "environment_hash": environment["hash"], **rows.attempt_values(result)}
+    attempt_id = connection.execute(insert(ATTEMPTS).values(values).returning(ATTEMPTS.c.id)).scalar_one()
+    connection.execute(insert(SAMPLES), rows.sample_values(attempt_id, result))

@@ -1,0 +1,209 @@
+"""From values to rows and back, a table at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import statistics
+import struct
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from orchestrator.results import Attempt, CaseResult, NewRun, Pace, Run, RunState, RunSummary
+from workers import codec
+from workers.protocol import (
+    Case,
+    Device,
+    Ending,
+    Environment,
+    PhaseTiming,
+    Result,
+    Sampling,
+    StoppedBy,
+    Verdict,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Row
+
+T = TypeVar("T")
+
+WARMUP: Final = "warmup"
+MEASURED: Final = "measured"
+
+
+class Reader:
+    """Turns stored JSON into values; text that was read before gives the same value again."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Any, str], Any] = {}
+
+    def __call__(self, kind: type[T], text: str) -> T:
+        """Return the ``kind`` that ``text`` holds; raises CodecError."""
+        if (kind, text) not in self._seen:
+            self._seen[kind, text] = codec.from_json(kind, text)
+        value: T = self._seen[kind, text]
+        return value
+
+
+# --- values to rows --------------------------------------------------------------------------------------------
+
+
+def legible(text: str | None) -> str | None:
+    """Return text that every database takes: half of a surrogate pair, from a file name, becomes its escape."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
+
+
+def storable(result: Result) -> Result:
+    """Return the result as it will come back; raises ValueError for NaN and infinities, which are no figures."""
+    codec.to_json(result)
+    return dataclasses.replace(result, reason=legible(result.reason), peak_reason=legible(result.peak_reason))
+
+
+def run_values(new: NewRun) -> Mapping[str, object]:
+    """Return the row of a run that has just begun."""
+    return {
+        "id": new.id,
+        "name": new.name,
+        "created_at": new.created_at,
+        "state": RunState.RUNNING.value,
+        "config_text": new.config_text,
+        "config_path": legible(new.config_path),
+        "overrides": codec.to_json(new.overrides),
+        "simulated": new.simulated,
+        "muster_version": new.muster_version,
+    }
+
+
+def case_values(run_id: str, position: int, case: Case) -> Mapping[str, object]:
+    """Return the row of a planned case."""
+    return {
+        "run_id": run_id,
+        "position": position,
+        "key": case.key,
+        "device_id": case.device.id,
+        "device": codec.to_json(case.device),
+        "workload": codec.to_json(case.workload),
+        "sampling": codec.to_json(case.sampling),
+        "method_version": case.method_version,
+    }
+
+
+def environment_values(environment: Environment) -> Mapping[str, str]:
+    """Return the row of an environment, under the sha256 of its canonical JSON."""
+    text = codec.to_json(environment)
+    return {"hash": hashlib.sha256(text.encode()).hexdigest(), "json": text}
+
+
+def attempt_values(result: Result) -> Mapping[str, object]:
+    """Return the row of an attempt, but for what it refers to."""
+    return {
+        "number": result.attempt,
+        "verdict": result.verdict.value,
+        "reason": result.reason,
+        "stopped_by": result.stopped_by and result.stopped_by.value,
+        "peak_flops": result.peak_flops,
+        "peak_reason": result.peak_reason,
+        "phases": codec.to_json(result.phases),
+        "ending": codec.to_json(result.ending),
+        "started_at": result.started_at,
+        "duration_s": result.duration_s,
+    }
+
+
+def sample_values(attempt_id: int, result: Result) -> Sequence[Mapping[str, object]]:
+    """Return the rows of an attempt's samples."""
+    return [
+        {"attempt_id": attempt_id, "kind": kind, "count": len(ms), "ms": struct.pack(f"<{len(ms)}d", *ms)}
+        for kind, ms in ((WARMUP, result.warmup_ms), (MEASURED, result.samples_ms))
+    ]
+
+
+# --- rows to values; each raises CodecError for what no muster has written ---------------------------------------
+
+
+def summary(row: Row[Any], running: frozenset[str]) -> RunSummary:
+    """Return one line of ``muster runs``; ``running`` has the id of the run that holds the store."""
+    return RunSummary(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        state=_state(row, running),
+        simulated=row.simulated,
+        cases=row.cases,
+        figures=row.figures,
+    )
+
+
+def run(row: Row[Any], cases: tuple[CaseResult, ...], running: frozenset[str]) -> Run:
+    """Return a run, whole; ``running`` has the id of the run that holds the store."""
+    return Run(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        state=_state(row, running),
+        config_text=row.config_text,
+        config_path=row.config_path,
+        overrides=codec.from_json(tuple[str, ...], row.overrides),
+        simulated=row.simulated,
+        muster_version=row.muster_version,
+        cases=cases,
+    )
+
+
+def case_result(read: Reader, row: Row[Any], attempts: tuple[Attempt, ...]) -> CaseResult:
+    """Return a case and how it ended."""
+    case = Case(
+        key=row.key,
+        device=read(Device, row.device),
+        workload=read(Workload, row.workload),
+        sampling=read(Sampling, row.sampling),
+        method_version=row.method_version,
+    )
+    verdict = None if row.verdict is None else codec.from_data(Verdict, row.verdict)
+    return CaseResult(case=case, position=row.position, verdict=verdict, reason=row.reason, attempts=attempts)
+
+
+def result(read: Reader, row: Row[Any]) -> Result:
+    """Return what an attempt gave, every figure as it was."""
+    return Result(
+        case_key=row.case_key,
+        attempt=row.number,
+        verdict=codec.from_data(Verdict, row.verdict),
+        reason=row.reason,
+        warmup_ms=_samples(row.warmup_count, row.warmup_ms),
+        samples_ms=_samples(row.measured_count, row.measured_ms),
+        stopped_by=None if row.stopped_by is None else codec.from_data(StoppedBy, row.stopped_by),
+        peak_flops=row.peak_flops,
+        peak_reason=row.peak_reason,
+        phases=read(tuple[PhaseTiming, ...], row.phases),
+        environment=read(Environment, row.environment),
+        ending=read(Ending, row.ending),
+        started_at=row.started_at,
+        duration_s=row.duration_s,
+    )
+
+
+def pace(row: Row[Any]) -> Pace:
+    """Return how fast an attempt with samples went: whatever was not a step was start-up."""
+    warmup, measured = _samples(row.warmup_count, row.warmup_ms), _samples(row.measured_count, row.measured_ms)
+    steps_s = (sum(warmup) + sum(measured)) / 1000
+    # The two were taken by different clocks: a short attempt may seem shorter than its steps.
+    return Pace(startup_s=max(0.0, row.duration_s - steps_s), step_ms=statistics.median(measured))
+
+
+def _samples(count: int, packed: bytes) -> tuple[float, ...]:
+    try:
+        return struct.unpack(f"<{count}d", packed)
+    except struct.error as error:
+        raise codec.CodecError(f"{count} samples in {len(packed)} bytes") from error
+
+
+def _state(row: Row[Any], running: frozenset[str]) -> RunState:
+    """Return where a run is; one that was never finished and that nobody works on has been cut off."""
+    state = codec.from_data(RunState, row.state)
+    return RunState.INTERRUPTED if state is RunState.RUNNING and row.id not in running else state

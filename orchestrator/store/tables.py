@@ -1,0 +1,135 @@
+"""The tables. Only :mod:`orchestrator.store.repository` and the migrations know of them.
+
+Portable types throughout: text, integers, doubles, bytes. Times are UTC. JSON is canonical text by
+:mod:`workers.codec`, so that equal values are equal text in every database.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+#: Every constraint has a name that is the same in every database, so that a later step can name it.
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime.datetime]):
+    """A time with its zone, kept as UTC without one: not every database keeps zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime.datetime | None, dialect: Dialect) -> datetime.datetime | None:
+        """Return UTC without a zone; raises ValueError for a time that has none, for it could be any."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime.datetime | None, dialect: Dialect) -> datetime.datetime | None:
+        """Return UTC, with its zone."""
+        return value and value.replace(tzinfo=datetime.timezone.utc)
+
+
+RUNS: Final = Table(
+    "runs",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("finished_at", UtcDateTime),
+    Column("state", String, nullable=False),
+    Column("config_text", Text, nullable=False),
+    Column("config_path", String, nullable=False),
+    # JSON list of text.
+    Column("overrides", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("muster_version", String, nullable=False),
+)
+
+#: One row for each different environment, under the sha256 of its JSON: most attempts share one.
+ENVIRONMENTS: Final = Table(
+    "environments",
+    METADATA,
+    Column("hash", String, primary_key=True),
+    Column("json", Text, nullable=False),
+)
+
+CASES: Final = Table(
+    "cases",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("key", String, nullable=False),
+    Column("device_id", String, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("workload", Text, nullable=False),
+    Column("sampling", Text, nullable=False),
+    Column("method_version", Integer, nullable=False),
+    # NULL while the case has not ended.
+    Column("verdict", String),
+    Column("reason", Text),
+    UniqueConstraint("run_id", "key"),
+    UniqueConstraint("run_id", "position"),
+    Index(None, "device_id", "workload"),
+)
+
+ATTEMPTS: Final = Table(
+    "attempts",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("case_id", ForeignKey("cases.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("reason", Text),
+    Column("stopped_by", String),
+    Column("peak_flops", Double),
+    Column("peak_reason", Text),
+    Column("phases", Text, nullable=False),
+    Column("ending", Text, nullable=False),
+    # Seconds since the epoch on the clock of the device's host, exactly as it was reported.
+    Column("started_at", Double, nullable=False),
+    Column("duration_s", Double, nullable=False),
+    Column("environment_hash", ForeignKey("environments.hash"), nullable=False),
+    UniqueConstraint("case_id", "number"),
+)
+
+SAMPLES: Final = Table(
+    "samples",
+    METADATA,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
+    # 'warmup' or 'measured'.
+    Column("kind", String, primary_key=True),
+    Column("count", Integer, nullable=False),
+    # Milliseconds in the order they were taken, each 8 bytes: IEEE 754 binary64, little-endian.
+    Column("ms", LargeBinary, nullable=False),
+)

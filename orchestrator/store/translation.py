@@ -1,0 +1,119 @@
+"""The one place where failures of SQLite and of the file system become errors for people."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from orchestrator.errors import (
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
+
+#: A file system with less than this left counts as full: SQLite takes its shared memory in steps of 32 KiB.
+_FULL_BELOW_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Meaning:
+    """What a foreign failure means to a person."""
+
+    kind: type[StoreError]
+    what: str
+    remedy: str
+
+
+_BUSY: Final = _Meaning(
+    kind=StoreBusyError,
+    what="another process is using the store",
+    remedy="Wait until it has finished, or keep results elsewhere: --store sqlite:///other.db",
+)
+_READ_ONLY: Final = _Meaning(
+    kind=StoreReadOnlyError,
+    what="the store cannot be written",
+    remedy="Make the file and its folder writable for this user, or keep results elsewhere: --store sqlite:///other.db",
+)
+_FULL: Final = _Meaning(
+    kind=StoreFullError,
+    what="no space is left where the store lies",
+    remedy="Free some space, or keep results elsewhere: --store sqlite:///other.db",
+)
+_CORRUPT: Final = _Meaning(
+    kind=StoreCorruptError,
+    what="not a muster store, or damaged",
+    remedy="Move the file away and bring back a copy, or use another: --store sqlite:///other.db",
+)
+_FAILED: Final = _Meaning(
+    kind=StoreError,
+    what="the store cannot be used",
+    remedy="Look at the disk and at the file's rights, or use another store: --store sqlite:///other.db",
+)
+
+#: Parts of SQLite's messages (https://www.sqlite.org/rescode.html); its codes reach Python from 3.11 only.
+_BY_MESSAGE: Final = (
+    ("locked", _BUSY),
+    ("locking protocol", _BUSY),
+    ("readonly database", _READ_ONLY),
+    ("disk is full", _FULL),
+    ("not a database", _CORRUPT),
+    ("malformed", _CORRUPT),
+    ("unsupported file format", _CORRUPT),
+    ("no such table", _CORRUPT),
+    ("no such column", _CORRUPT),
+)
+
+_BY_ERRNO: Final = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+}
+
+
+def store_error(error: Exception, place: str) -> StoreError:
+    """Return what ``error`` from SQLite, SQLAlchemy or the file system means for the store at ``place``."""
+    cause = getattr(error, "orig", None) or error
+    meaning = _meaning_of(cause, place)
+    return meaning.kind(f"{place}: {meaning.what} ({cause})", remedy=meaning.remedy)
+
+
+def corrupt(place: str, why: str) -> StoreCorruptError:
+    """Return the error for a store whose contents make no sense."""
+    return StoreCorruptError(f"{place}: {_CORRUPT.what} ({why})", remedy=_CORRUPT.remedy)
+
+
+def read_only(place: str) -> StoreReadOnlyError:
+    """Return the error for a store that was asked to be written and cannot be."""
+    return StoreReadOnlyError(f"{place}: {_READ_ONLY.what}", remedy=_READ_ONLY.remedy)
+
+
+def busy(place: str, who: str) -> StoreBusyError:
+    """Return the error for a store that somebody else writes to."""
+    return StoreBusyError(f"{place}: {who}", remedy=_BUSY.remedy)
+
+
+def _meaning_of(cause: BaseException, place: str) -> _Meaning:
+    if isinstance(cause, OSError):
+        return _BY_ERRNO.get(cause.errno or 0, _FAILED)
+    message = str(cause).lower()
+    for part, meaning in _BY_MESSAGE:
+        if part in message:
+            return meaning
+    # On a full disk SQLite may fail with 'disk I/O error' or 'unable to open database file' before it can say 'full'.
+    return _FULL if _is_full(Path(place).parent) else _FAILED
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    no_inodes = found.f_files > 0 and found.f_favail == 0
+    return no_inodes or found.f_bavail * found.f_frsize < _FULL_BELOW_BYTES

@@ -1,0 +1,379 @@
+"""One suite for every kind of store: what it was given it gives back, and it says no clearly."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import struct
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import RunNotFoundError, StoreBusyError, StoreError
+from orchestrator.results import NewRun, Pace, RunState
+from orchestrator.store import open_store
+from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_workload
+from workers.protocol import (
+    Ending,
+    Environment,
+    Fact,
+    Pass,
+    Phase,
+    PhaseTiming,
+    Result,
+    StoppedBy,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orchestrator.store.repository import Store
+
+NOON = datetime.datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=datetime.timezone.utc)
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    url = "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'muster.db'}"
+    with closing(open_store(url)) as opened:
+        yield opened
+
+
+def only_result(store: Store, run_id: str = "7f3a01") -> Result:
+    [case] = store.run(run_id).cases
+    [attempt] = case.attempts
+    assert attempt.number == attempt.result.attempt
+    return attempt.result
+
+
+# --- runs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_comes_back_whole_and_in_the_plans_order(store: Store) -> None:
+    cases = tuple(
+        a_case(a_device(selector=selector), a_workload(pass_=each), a_sampling(relative_ci=0.01, max_time_s=2.5))
+        for selector in ("gpu:1", "cpu")
+        for each in (Pass.FORWARD_BACKWARD, Pass.FORWARD)
+    )
+    new = a_new_run("7f3a01", *cases)
+
+    store.begin_run(new)
+
+    run = store.run("7f3a01")
+    assert tuple(case.case for case in run.cases) == cases
+    assert [case.position for case in run.cases] == [0, 1, 2, 3]
+    assert all(case.verdict is None and case.attempts == () for case in run.cases)
+    given_fields = {field.name for field in dataclasses.fields(NewRun)} - {"cases"}
+    assert {name: getattr(run, name) for name in given_fields} == {name: getattr(new, name) for name in given_fields}
+
+
+def test_times_come_back_as_utc_whatever_zone_they_were_given_in(store: Store) -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=-5))
+    store.begin_run(a_new_run(created_at=NOON.astimezone(zone)))
+    store.finish_run("7f3a01", RunState.FINISHED, (NOON + HOUR).astimezone(zone))
+
+    run = store.run("latest")
+
+    assert (run.created_at, run.finished_at) == (NOON, NOON + HOUR)
+    assert run.created_at.utcoffset() == datetime.timedelta(0)
+
+
+def test_a_run_without_cases_is_kept(store: Store) -> None:
+    store.begin_run(a_new_run())
+    assert store.run("7f3a01").cases == ()
+
+
+def test_two_runs_of_one_id_are_refused_and_the_first_is_untouched(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01", a_case()))
+
+    with pytest.raises(StoreError, match="run 7f3a01 is there already"):
+        store.begin_run(a_new_run("7f3a01", name="other"))
+
+    assert store.run("7f3a01").name == "local"
+    assert len(store.run("7f3a01").cases) == 1
+
+
+def test_two_runs_may_have_the_same_case(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    store.begin_run(a_new_run("80bb02", case))
+    store.save_attempt("80bb02", a_result(case))
+
+    assert store.run("7f3a01").cases[0].attempts == ()
+    assert only_result(store, "80bb02") == a_result(case)
+
+
+def test_a_run_whose_plan_names_a_case_twice_leaves_nothing_behind(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.begin_run(a_new_run("7f3a01", a_case(), a_case()))
+    assert store.runs() == ()
+
+
+def test_summaries_are_newest_first_and_count_figures(store: Store) -> None:
+    good, bad, open_ = (a_case(a_device(selector=f"gpu:{index}")) for index in range(3))
+    store.begin_run(a_new_run("old", good, bad, open_, simulated=True))
+    store.save_verdict("old", good.key, Verdict.NOISY, "a spread of 30 %")
+    store.save_verdict("old", bad.key, Verdict.OOM, "no memory")
+    store.finish_run("old", RunState.INTERRUPTED, NOON + HOUR)
+    store.begin_run(a_new_run("new", created_at=NOON + 2 * HOUR, name="later"))
+
+    newest, oldest = store.runs()
+
+    assert (newest.id, newest.name, newest.cases, newest.figures) == ("new", "later", 0, 0)
+    assert (oldest.id, oldest.cases, oldest.figures, oldest.simulated) == ("old", 3, 1, True)
+    assert (oldest.state, oldest.created_at, oldest.finished_at) == (RunState.INTERRUPTED, NOON, NOON + HOUR)
+
+
+def test_a_run_is_running_only_while_its_writer_holds_the_store(store: Store) -> None:
+    def states() -> tuple[RunState, RunState]:
+        return store.run("7f3a01").state, store.runs()[0].state
+
+    with store.exclusive("7f3a01"):
+        store.begin_run(a_new_run())
+        assert states() == (RunState.RUNNING, RunState.RUNNING)
+    assert states() == (RunState.INTERRUPTED, RunState.INTERRUPTED)
+    with store.exclusive("another"):
+        assert states() == (RunState.INTERRUPTED, RunState.INTERRUPTED)
+    store.finish_run("7f3a01", RunState.FINISHED, NOON)
+    assert states() == (RunState.FINISHED, RunState.FINISHED)
+
+
+def test_only_one_run_writes_at_a_time_and_the_second_is_told_who_does(store: Store) -> None:
+    with store.exclusive("7f3a01"):
+        with pytest.raises(StoreBusyError, match=r"run 7f3a01 \(pid \d+ on host .+, since .+\) is using") as refused:
+            store.exclusive("80bb02").__enter__()
+        assert "--store" in (refused.value.remedy or "")
+    with store.exclusive("80bb02"):
+        assert store.runs() == ()
+
+
+# --- names -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("7f3a01", "7f3a01"), ("7f3a", "7f3a"), ("7f3a0", "7f3a01"), ("8", "80bb02"), ("latest", "80bb02")],
+)
+def test_a_run_answers_to_its_id_a_unique_beginning_and_latest(store: Store, name: str, found: str) -> None:
+    for hours, run_id in enumerate(("7f3a01", "7f3a", "80bb02")):
+        store.begin_run(a_new_run(run_id, created_at=NOON + hours * HOUR))
+    assert store.run(name).id == found
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "remedy"),
+    [
+        ("7f", "2 runs begin with '7f'", "7f3a02, 7f3a01"),
+        ("7f3b01", "no run '7f3b01'", "7f3a01"),
+        ("nightly", "no run 'nightly'", "80bb02."),
+        ("x", "no run 'x'", "80bb02, 7f3a02, 7f3a01"),
+        ("", "no run ''", "80bb02"),
+        ("7F3A", "no run '7F3A'", "muster runs"),
+        ("%", "no run '%'", "muster runs"),
+    ],
+)
+def test_a_name_that_finds_no_run_or_several_is_met_with_what_was_likely_meant(
+    store: Store, name: str, message: str, remedy: str
+) -> None:
+    store.begin_run(a_new_run("7f3a01"))
+    store.begin_run(a_new_run("7f3a02", created_at=NOON + HOUR))
+    store.begin_run(a_new_run("80bb02", created_at=NOON + 2 * HOUR, name="nightly"))
+
+    with pytest.raises(RunNotFoundError) as refused:
+        store.run(name)
+
+    assert message in refused.value.message
+    assert remedy in (refused.value.remedy or "")
+
+
+def test_latest_of_an_empty_store_says_how_to_make_a_run(store: Store) -> None:
+    with pytest.raises(RunNotFoundError) as refused:
+        store.run("latest")
+    assert "muster run CONFIG" in (refused.value.remedy or "")
+
+
+# --- attempts --------------------------------------------------------------------------------------------------
+
+
+def test_every_attempt_is_kept_in_order_and_the_last_stands_for_the_case(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    second = a_result(case, 2)
+    first = a_result(case, 1, verdict=Verdict.CRASHED, reason="SIGSEGV", samples_ms=(), stopped_by=None)
+    store.save_attempt("7f3a01", second)
+    store.save_attempt("7f3a01", first)
+    store.save_verdict("7f3a01", case.key, Verdict.OK, None)
+
+    [found] = store.run("7f3a01").cases
+
+    assert [attempt.number for attempt in found.attempts] == [1, 2]
+    assert [attempt.result for attempt in found.attempts] == [first, second]
+    assert (found.verdict, found.reason, found.result) == (Verdict.OK, None, second)
+
+
+def test_the_same_result_twice_is_stored_once(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    for _ in range(2):
+        store.save_attempt("7f3a01", a_result(case))
+    assert only_result(store) == a_result(case)
+
+
+@pytest.mark.parametrize("other", [{"verdict": Verdict.NOISY}, {"samples_ms": (99.0, 100.0)}, {"duration_s": 1.6}])
+def test_another_result_for_the_same_attempt_is_refused(store: Store, other: dict[str, Any]) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    store.save_attempt("7f3a01", a_result(case))
+
+    with pytest.raises(StoreError, match="another result already"):
+        store.save_attempt("7f3a01", a_result(case, **other))
+
+    assert only_result(store) == a_result(case)
+
+
+def test_results_of_unknown_runs_and_cases_are_refused(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01", a_case()))
+    stranger = a_case(a_device("elsewhere"))
+
+    with pytest.raises(RunNotFoundError, match="no run 'none'"):
+        store.save_attempt("none", a_result())
+    with pytest.raises(RunNotFoundError, match="no run 'none'"):
+        store.save_verdict("none", a_case().key, Verdict.OK, None)
+    with pytest.raises(RunNotFoundError, match="no run 'none'"):
+        store.finish_run("none", RunState.FINISHED, NOON)
+    with pytest.raises(StoreError, match=f"run 7f3a01 has no case {stranger.key}"):
+        store.save_attempt("7f3a01", a_result(stranger))
+    assert store.run("7f3a01").cases[0].attempts == ()
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_stored_as_one(store: Store, figure: float) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    for broken in (a_result(case, samples_ms=(1.0, figure)), a_result(case, peak_flops=figure)):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            store.save_attempt("7f3a01", broken)
+    assert store.run("7f3a01").cases[0].attempts == ()
+
+
+def test_half_a_surrogate_pair_in_a_reason_does_not_lose_the_result(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    result = a_result(case, reason="no such file: \udcff.so", ending=Ending(stderr_tail="\udcff"))
+    for _ in range(2):
+        store.save_attempt("7f3a01", result)
+    store.save_verdict("7f3a01", case.key, Verdict.CRASHED, result.reason)
+
+    [found] = store.run("7f3a01").cases
+
+    assert found.reason == "no such file: \\udcff.so"
+    assert only_result(store) == dataclasses.replace(result, reason=found.reason)
+
+
+# --- any result ------------------------------------------------------------------------------------------------
+
+_TEXT = st.text(max_size=20)
+_MAYBE_TEXT = st.none() | _TEXT
+_FIGURES = st.floats(allow_nan=False, allow_infinity=False)
+_STEPS = st.lists(_FIGURES, max_size=20).map(tuple)
+_FACTS = st.builds(Fact, value=_TEXT | st.integers() | _FIGURES | st.booleans() | st.none(), reason=_MAYBE_TEXT)
+_RESULTS = st.builds(
+    Result,
+    case_key=st.just(a_case().key),
+    attempt=st.integers(1, 2**31 - 1),
+    verdict=st.sampled_from(Verdict),
+    reason=_MAYBE_TEXT,
+    warmup_ms=_STEPS,
+    samples_ms=_STEPS,
+    stopped_by=st.none() | st.sampled_from(StoppedBy),
+    peak_flops=st.none() | _FIGURES,
+    peak_reason=_MAYBE_TEXT,
+    phases=st.lists(st.builds(PhaseTiming, phase=st.sampled_from(Phase), seconds=_FIGURES), max_size=5).map(tuple),
+    environment=st.builds(Environment, facts=st.lists(st.tuples(_TEXT, _FACTS), max_size=4).map(tuple)),
+    ending=st.builds(Ending, exit_code=st.none() | st.integers(), signal=_MAYBE_TEXT, stderr_tail=_TEXT),
+    started_at=_FIGURES,
+    duration_s=_FIGURES,
+)
+
+
+def bits(steps_ms: tuple[float, ...]) -> bytes:
+    return struct.pack(f"={len(steps_ms)}d", *steps_ms)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(result=_RESULTS)
+def test_any_result_comes_back_exactly_to_the_bit(store: Store, result: Result) -> None:
+    run_id = f"run-{len(store.runs())}"
+    store.begin_run(a_new_run(run_id, a_case()))
+    for _ in range(2):
+        store.save_attempt(run_id, result)
+
+    found = only_result(store, run_id)
+
+    assert found == result
+    assert bits(found.samples_ms) == bits(result.samples_ms)
+    assert bits(found.warmup_ms) == bits(result.warmup_ms)
+
+
+# --- paces -----------------------------------------------------------------------------------------------------
+
+
+def test_a_pace_is_the_median_step_and_everything_that_was_not_a_step(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    store.save_attempt("7f3a01", a_result(case, warmup_ms=(500.0,), samples_ms=(90.0, 100.0, 310.0), duration_s=3.0))
+
+    assert store.paces([case], simulated=False) == {
+        (case.device.id, case.workload): Pace(startup_s=2.0, step_ms=100.0),
+    }
+
+
+def test_a_pace_is_of_the_last_attempt_with_a_figure(store: Store) -> None:
+    case, resampled = a_case(), a_case(sampling=a_sampling(max_steps=500))
+    for number, run_id in enumerate(("first", "second", "third"), 1):
+        store.begin_run(a_new_run(run_id, case, created_at=NOON - number * HOUR))
+    store.save_attempt("first", a_result(case, samples_ms=(10.0,)))
+    store.save_attempt("second", a_result(case, samples_ms=(20.0,), verdict=Verdict.NOISY))
+    store.save_attempt("third", a_result(case, samples_ms=(30.0,), verdict=Verdict.TIMEOUT))
+    store.save_attempt("third", a_result(case, 2, samples_ms=()))
+
+    [pace] = store.paces([resampled], simulated=False).values()
+
+    assert pace.step_ms == 20.0
+
+
+def test_paces_keep_devices_workloads_and_simulated_figures_apart(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case, simulated=True))
+    store.save_attempt("7f3a01", a_result(case))
+    elsewhere, larger = a_case(a_device("elsewhere")), a_case(workload=a_workload(batch_size=256))
+
+    assert store.paces([case, elsewhere, larger], simulated=False) == {}
+    assert store.paces([elsewhere, larger], simulated=True) == {}
+    assert store.paces([], simulated=True) == {}
+    assert list(store.paces([case, elsewhere, larger], simulated=True)) == [(case.device.id, case.workload)]
+
+
+def test_paces_of_more_devices_than_fit_in_one_question(store: Store) -> None:
+    cases = tuple(a_case(a_device(f"host-{number}")) for number in range(1100))
+    store.begin_run(a_new_run("7f3a01", *cases))
+    for case in (cases[0], cases[600], cases[1099]):
+        store.save_attempt("7f3a01", a_result(case))
+
+    found = store.paces(cases, simulated=False)
+
+    assert {device_id for device_id, _ in found} == {"host-0/cpu", "host-600/cpu", "host-1099/cpu"}
+
+
+def test_no_start_up_time_is_below_nothing(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    store.save_attempt("7f3a01", a_result(case, samples_ms=(100.0,), warmup_ms=(), duration_s=0.05))
+    [pace] = store.paces([case], simulated=False).values()
+    assert pace.startup_s == 0.0

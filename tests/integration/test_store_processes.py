@@ -1,0 +1,251 @@
+"""The store among processes: killed writers, second writers, readers, full and read-only file systems.
+
+The other processes run this very file: ``python -m tests.integration.test_store_processes WHAT URL``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from orchestrator.errors import MusterError, StoreBusyError, StoreFullError
+from orchestrator.results import RunState
+from orchestrator.store import open_store
+from tests.builders import a_case, a_device, a_new_run, a_result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.store.repository import Store
+    from workers.protocol import Case, Result
+
+CHECKOUT = Path(__file__).parents[2]
+
+#: More than any test lets a writer write, so that it is always cut off.
+CASES = tuple(a_case(a_device(f"host-{number}")) for number in range(500))
+
+
+# --- what the other processes do ------------------------------------------------------------------------------
+
+
+def write(store: Store) -> None:
+    """Write results and say so after each; then wait to be killed."""
+    with store.exclusive("writer"):
+        store.begin_run(a_new_run("writer", *CASES))
+        say("begun")
+        for case in CASES:
+            store.save_attempt("writer", a_result(case))
+            say(case.key)
+        sys.stdin.read()
+
+
+def hold(store: Store) -> None:
+    """Hold the store until stdin ends."""
+    with store.exclusive("holder"):
+        store.begin_run(a_new_run("holder", a_case()))
+        say("held")
+        sys.stdin.read()
+
+
+def fill(store: Store) -> None:
+    """Write until the disk is full, make room, and go on; tells what happened as JSON."""
+    folder = Path(store.place).parent
+    with store.exclusive("filler"):
+        store.begin_run(a_new_run("filler", *CASES))
+        saved, error = save_until_refused(store)
+        kept = sum(len(case.attempts) for case in store.run("filler").cases)
+        (folder / "ballast").unlink()
+        store.save_attempt("filler", large_result(CASES[saved]))
+        after = sum(len(case.attempts) for case in store.run("filler").cases)
+    say(json.dumps({**told(error), "saved": saved, "kept": kept, "after": after}))
+
+
+def save_until_refused(store: Store) -> tuple[int, MusterError | None]:
+    saved = 0
+    try:
+        for case in CASES:
+            store.save_attempt("filler", large_result(case))
+            saved += 1
+    except MusterError as error:
+        return saved, error
+    return saved, None
+
+
+def large_result(case: Case) -> Result:
+    return a_result(case, samples_ms=tuple(100.0 + step for step in range(2000)))
+
+
+def told(error: MusterError | None) -> dict[str, object]:
+    return {"error": type(error).__name__, "message": str(error), "remedy": error and error.remedy}
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(what: str, url: str) -> None:
+    acts = {"write": write, "hold": hold, "fill": fill}
+    try:
+        with open_store(url) as store:
+            if what in acts:
+                acts[what](store)
+    except MusterError as error:
+        say(json.dumps(told(error)))
+
+
+# --- tests ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def process(what: str, url: str, *prefix: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process doing ``what``; gone when the test is over."""
+    command = [*prefix, sys.executable, "-m", "tests.integration.test_store_processes", what, url]
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        try:
+            yield child
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+def lines_of(child: subprocess.Popen[str]) -> IO[str]:
+    assert child.stdout is not None
+    return child.stdout
+
+
+@pytest.mark.parametrize("acknowledged", [0, 1, 7, 40])
+def test_a_killed_writer_has_lost_nothing_that_it_had_acknowledged(tmp_path: Path, acknowledged: int) -> None:
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    with process("write", url) as child:
+        assert lines_of(child).readline() == "begun\n"
+        keys = [lines_of(child).readline().strip() for _ in range(acknowledged)]
+        child.kill()
+        keys += [line.strip() for line in lines_of(child) if line.endswith("\n")]
+        assert child.wait() == -signal.SIGKILL
+
+    with open_store(url) as store:
+        run = store.run("latest")
+        stored = [case for case in run.cases if case.attempts]
+        assert run.state is RunState.INTERRUPTED
+        # One more may have been written, and its line not.
+        assert [case.case.key for case in stored][: len(keys)] == keys
+        assert len(stored) - len(keys) in (0, 1)
+        assert all(case.result == a_result(case.case) and len(case.attempts) == 1 for case in stored)
+        with store.exclusive("writer"):
+            for case in CASES[: len(keys) + 1]:
+                store.save_attempt("writer", a_result(case))
+            assert sum(len(case.attempts) for case in store.run("writer").cases) == len(keys) + 1
+
+
+def test_a_second_process_is_told_who_uses_the_store_and_reads_meanwhile(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    with process("hold", url) as child:
+        assert lines_of(child).readline() == "held\n"
+        with open_store(url) as store:
+            with pytest.raises(StoreBusyError, match=rf"run holder \(pid {child.pid} on host .*, since \d\d:\d\d\)"):
+                store.exclusive("second").__enter__()
+            assert store.run("latest").state is RunState.RUNNING
+
+            child.kill()
+            child.wait()
+
+            assert store.run("latest").state is RunState.INTERRUPTED
+            with store.exclusive("second"):
+                store.save_attempt("holder", a_result())
+
+
+def test_a_reader_sees_whole_results_while_a_run_writes_them(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    with process("write", url) as child:
+        assert lines_of(child).readline() == "begun\n"
+        with open_store(url, create=False) as store:
+            for acknowledged in range(1, 30):
+                assert lines_of(child).readline()
+                cases = [case for case in store.run("writer").cases if case.attempts]
+                assert len(cases) >= acknowledged
+                assert all(case.result == a_result(case.case) for case in cases)
+
+
+# --- file systems that are full or read-only -------------------------------------------------------------------
+
+
+def in_own_mounts(folder: Path, set_up: str, after: str = ":") -> tuple[str, ...]:
+    """Return the beginning of a command that gives its process a small file system of its own at ``folder``.
+
+    It lies in a mount namespace, which ends with the process. ``set_up`` and ``after`` are shell; ``$0`` is the folder.
+    """
+    unshare = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--mount", "--map-root-user")
+    mount = 'mount -t tmpfs -o size=1m tmpfs "$0"'
+    tried = subprocess.run([*unshare, "sh", "-c", mount, folder], capture_output=True, text=True)
+    if tried.returncode == 0:
+        return (*unshare, "sh", "-c", f'{mount} && {set_up} && "$@"; ended=$?; {after}; exit $ended', str(folder))
+    reason = f"no file system can be mounted here: {tried.stderr.strip()}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def answer_of(what: str, url: str, *prefix: str) -> dict[str, object]:
+    with process(what, url, *prefix) as child:
+        text = lines_of(child).read()
+        assert child.wait() == 0
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def test_a_disk_that_fills_up_is_told_of_and_the_store_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    prefix = in_own_mounts(tmp_path, 'head -c 300000 /dev/zero >"$0/ballast"')
+
+    found = answer_of("fill", f"sqlite:///{tmp_path / 'lab.db'}", *prefix)
+
+    assert found["error"] == "StoreFullError"
+    assert f"{tmp_path / 'lab.db'}: no space is left" in str(found["message"])
+    assert "--store" in str(found["remedy"])
+    assert isinstance(found["saved"], int)
+    assert found["saved"] > 3
+    assert found["kept"] == found["saved"]
+    assert found["after"] == found["saved"] + 1
+
+
+@pytest.mark.parametrize("free_bytes", [0, 4096, 16384, 65536])
+def test_a_store_that_has_no_room_to_begin_leaves_no_half_of_itself(tmp_path: Path, free_bytes: int) -> None:
+    used = 2**20 - free_bytes
+    listing = tmp_path / "left"
+    folder = tmp_path / "small"
+    folder.mkdir()
+    prefix = in_own_mounts(folder, f'head -c {used} /dev/zero >"$0/ballast"', after=f'ls "$0" >{listing}')
+
+    found = answer_of("open", f"sqlite:///{folder / 'lab.db'}", *prefix)
+
+    assert found["error"] == StoreFullError.__name__
+    assert set(listing.read_text().split()) <= {"ballast", "lab.db.lock"}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_read_only_file_system_is_told_of_even_to_root(tmp_path: Path, is_there: bool) -> None:
+    made, folder = tmp_path / "made.db", tmp_path / "mounted"
+    folder.mkdir()
+    with open_store(f"sqlite:///{made}") as store:
+        store.begin_run(a_new_run("7f3a01", a_case()))
+    copy = f'cp {made} "$0/lab.db" && ' if is_there else ""
+    prefix = in_own_mounts(folder, f'{copy} mount -o remount,ro "$0"')
+
+    found = answer_of("open", f"sqlite:///{folder / 'lab.db'}", *prefix)
+
+    assert found["error"] == "StoreReadOnlyError"
+    assert f"{folder / 'lab.db'}: the store cannot be written" in str(found["message"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
