@@ -38,6 +38,16 @@ class Column:
     heading: str
     unit: str | None = None
     align: Align = Align.LEFT
+    #: True where each cell is a mean with a standard deviation and a verdict.
+    has_spread: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """Words of a cell's text that lead somewhere, for the forms that can show it."""
+
+    text: str
+    url: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +56,13 @@ class Cell:
 
     text: str
     value: CellValue = None
+    #: Population standard deviation of ``value``, in the column's unit; ``None`` where it has none.
+    sd: float | None = None
     #: Where the cell holds a figure or the reason for none; ``None`` for plain text.
     verdict: Verdict | None = None
+    #: Why there is no value, or why it is doubtful.
+    reason: str | None = None
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +71,8 @@ class Row:
 
     kind: RowKind
     cells: tuple[Cell, ...]
+    #: For machines: what the row's figures are of, such as ``("batch_size", 128)``.
+    definition: tuple[tuple[str, CellValue], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

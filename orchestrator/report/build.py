@@ -1,0 +1,102 @@
+"""From a run and its references to one table: the seed's columns first, our rows above the published ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.errors import UsageError
+from orchestrator.report.columns import ratio_fields, seed_fields, wide_fields
+from orchestrator.report.entries import measured, published
+from orchestrator.report.notes import notes
+from orchestrator.report.table import Row, Table
+from orchestrator.results import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.analysis.references import Reference
+    from orchestrator.report.columns import Field
+    from orchestrator.report.entries import Entry
+    from orchestrator.results import Run
+
+_STATES: Final = {RunState.RUNNING: "still running", RunState.FINISHED: None, RunState.INTERRUPTED: "interrupted"}
+
+
+def build_table(
+    run: Run, *, references: Sequence[Reference] = (), relative_to: str | None = None, wide: bool = False
+) -> Table:
+    """Return the table of a run.
+
+    One row for each device and workload, its passes side by side, then one for each reference; ``Num`` counts them
+    all. A figure is ``mean +/- sd`` in milliseconds (:func:`orchestrator.report.figures.mean_and_sd`), as published
+    for a reference. Without a figure the cell says the verdict (``oom``), its value is ``None``, and the reason stands
+    in the cell, in Details and, where it is long, in the notes. ``not asked`` marks a pass that the config left out.
+
+    ``wide`` adds columns to the seed's six: see :func:`orchestrator.report.columns.wide_fields`. ``relative_to``
+    names a device, as the table shows it or as ``host/device``, and adds for each pass how many times as fast each
+    row is, in images a second: against the chosen device's row of the same workload, or else its only row of the
+    same model.
+
+    Raises :class:`orchestrator.errors.UsageError` where no row, or rows of more than one device, answer to
+    ``relative_to``.
+    """
+    ours, theirs = measured(run), published(references)
+    entries = (*ours, *theirs)
+    fields = (*seed_fields(), *(wide_fields() if wide else ()), *_ratio_fields(entries, relative_to))
+    return Table(
+        title=_title(run),
+        columns=tuple(field.column for field in fields),
+        rows=tuple(_row(number, entry, fields) for number, entry in enumerate(entries, start=1)),
+        notes=notes(run, ours, references),
+    )
+
+
+def _row(number: int, entry: Entry, fields: Sequence[Field]) -> Row:
+    return Row(kind=entry.kind, cells=tuple(field.cell(number, entry) for field in fields), definition=entry.facts())
+
+
+def _title(run: Run) -> str:
+    parts = (
+        run.name,
+        f"run {run.id}",
+        run.created_at.strftime("%Y-%m-%d %H:%M %Z").rstrip(),
+        "simulated" if run.simulated else None,
+        _STATES[run.state],
+    )
+    return ", ".join(part for part in parts if part)
+
+
+# --- the row that others are held against ----------------------------------------------------------------------
+
+
+def _ratio_fields(entries: Sequence[Entry], relative_to: str | None) -> tuple[Field, ...]:
+    if relative_to is None:
+        return ()
+    chosen = _chosen(entries, relative_to)
+    return ratio_fields(chosen[0].device_name, lambda entry: _counterpart(chosen, entry))
+
+
+def _chosen(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
+    """The rows of the one device that answers to ``name``; raises UsageError for none or several."""
+    found = tuple(entry for entry in entries if name in (entry.device_name, _full_name(entry)))
+    full_names = tuple(dict.fromkeys(map(_full_name, found)))
+    if not found:
+        known = dict.fromkeys(map(_full_name, entries))
+        raise UsageError(f"no row is called {name!r}", remedy=f"there are: {', '.join(known) or 'none'}")
+    if len(full_names) > 1:
+        raise UsageError(
+            f"{len(full_names)} devices are called {name!r}", remedy=f"use one of: {', '.join(full_names)}"
+        )
+    return found
+
+
+def _full_name(entry: Entry) -> str:
+    return entry.device_id or f"{entry.device_name} (reference)"
+
+
+def _counterpart(chosen: Sequence[Entry], entry: Entry) -> Entry | None:
+    same_workload = [row for row in chosen if row.definition == entry.definition]
+    same_model = [row for row in chosen if row.definition.model == entry.definition.model]
+    if same_workload:
+        return same_workload[0]
+    return same_model[0] if len(same_model) == 1 else None

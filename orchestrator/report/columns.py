@@ -1,0 +1,200 @@
+"""The columns of the table: the seed's, the wide ones, and the ratio to a chosen row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.analysis import statistics
+from orchestrator.report.figures import rounded
+from orchestrator.report.table import Align, Cell, Column
+from workers.protocol import Pass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.analysis.statistics import Summary
+    from orchestrator.report.entries import Entry, Timing
+
+_PREFIXES: Final = {Pass.FORWARD: "Forward", Pass.FORWARD_BACKWARD: "Forward-backward"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """A column and how an entry fills it; ``number`` counts rows from 1."""
+
+    column: Column
+    cell: Callable[[int, Entry], Cell]
+
+
+def seed_fields() -> tuple[Field, ...]:
+    """Return the seed's six columns, headings to the letter."""
+    return (
+        Field(
+            column=Column(key="num", heading="Num"),
+            cell=lambda number, _: Cell(text=str(number), value=number),
+        ),
+        Field(
+            column=Column(key="device", heading="GPU/CPU"),
+            cell=lambda _, entry: Cell(text=entry.device_name, value=entry.device_name),
+        ),
+        Field(
+            column=Column(key="memory", heading="Memory"),
+            cell=lambda _, entry: _text(entry.memory, "the amount of memory is not known"),
+        ),
+        _timing_field(Pass.FORWARD),
+        _timing_field(Pass.FORWARD_BACKWARD),
+        Field(
+            column=Column(key="details", heading="Details"),
+            cell=lambda _, entry: Cell(text=entry.details, value=entry.details, links=entry.links),
+        ),
+    )
+
+
+def wide_fields() -> tuple[Field, ...]:
+    """Return what ``--wide`` adds: where the row was measured, then everything known of each pass."""
+    return (
+        Field(
+            column=Column(key="host", heading="Host"),
+            cell=lambda _, entry: _text(entry.host, "a published row"),
+        ),
+        Field(
+            column=Column(key="selector", heading="Device"),
+            cell=lambda _, entry: _text(entry.selector, "a published row"),
+        ),
+        *(field for pass_ in Pass for field in _pass_fields(pass_)),
+    )
+
+
+def ratio_fields(chosen_name: str, chosen_for: Callable[[Entry], Entry | None]) -> tuple[Field, ...]:
+    """Return a column a pass that says how many times as many images a second go through as on the chosen row.
+
+    ``chosen_for`` gives the row that an entry is held against, ``None`` where there is none of the same model.
+    """
+    return tuple(_ratio_field(pass_, chosen_name, chosen_for) for pass_ in Pass)
+
+
+# --- one pass --------------------------------------------------------------------------------------------------
+
+
+def _timing_field(pass_: Pass) -> Field:
+    def cell(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        return Cell(
+            text=timing.text, value=timing.mean_ms, sd=timing.sd_ms, verdict=timing.verdict, reason=timing.reason
+        )
+
+    heading = f"{_PREFIXES[pass_]} pass (ms)"
+    return Field(column=Column(key=f"{pass_.value}_ms", heading=heading, unit="ms", has_spread=True), cell=cell)
+
+
+def _pass_fields(pass_: Pass) -> tuple[Field, ...]:
+    def verdict(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        if timing.verdict is None:
+            return _missing(timing.reason or "a published row")
+        return Cell(text=timing.verdict.value, value=timing.verdict.value, verdict=timing.verdict, reason=timing.reason)
+
+    key, prefix = f"{pass_.value}_verdict", _PREFIXES[pass_]
+    return (
+        Field(column=Column(key=key, heading=f"{prefix} verdict"), cell=verdict),
+        _statistic(pass_, "samples", "samples", None, lambda summary: summary.count),
+        _statistic(pass_, "median_ms", "median (ms)", "ms", lambda summary: summary.median_ms),
+        _statistic(pass_, "p5_ms", "p5 (ms)", "ms", lambda summary: summary.p5_ms),
+        _statistic(pass_, "p95_ms", "p95 (ms)", "ms", lambda summary: summary.p95_ms),
+        _statistic(pass_, "min_ms", "min (ms)", "ms", lambda summary: summary.min_ms),
+        _statistic(pass_, "ci95_low_ms", "95 % CI low (ms)", "ms", lambda summary: summary.ci95_low_ms),
+        _statistic(pass_, "ci95_high_ms", "95 % CI high (ms)", "ms", lambda summary: summary.ci95_high_ms),
+        _rate(pass_, "images_per_s", "images/s", "1/s", _images_per_s),
+        _rate(pass_, "effective_tflops", "effective TFLOP/s", "TFLOP/s", _effective_tflops),
+        _rate(pass_, "share_of_peak_percent", "share of peak (%)", "%", _share_of_peak_percent),
+    )
+
+
+def _statistic(
+    pass_: Pass, key: str, heading: str, unit: str | None, figure: Callable[[Summary], float | None]
+) -> Field:
+    def cell(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        if timing.summary is None:
+            return _missing(timing.reason or "not published")
+        value = figure(timing.summary)
+        return _missing("a single sample has no interval") if value is None else _figure(value)
+
+    return Field(column=_right(pass_, key, heading, unit), cell=cell)
+
+
+def _rate(pass_: Pass, key: str, heading: str, unit: str, figure: Callable[[Entry, Pass, float], float | str]) -> Field:
+    """A figure that follows from the mean; a ``str`` in its place says why there is none."""
+
+    def cell(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        if timing.mean_ms is None:
+            return _missing(timing.reason or "no figure")
+        value = figure(entry, pass_, timing.mean_ms)
+        return _missing(value) if isinstance(value, str) else _figure(value)
+
+    return Field(column=_right(pass_, key, heading, unit), cell=cell)
+
+
+def _images_per_s(entry: Entry, _: Pass, mean_ms: float) -> float | str:
+    return statistics.images_per_s(entry.definition.batch_size, mean_ms)
+
+
+def _effective_tflops(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+    flop = entry.flop(pass_)
+    if flop is None:
+        return f"the layers of {entry.definition.model!r} are not known here"
+    return statistics.effective_flops(flop, mean_ms) / 1e12
+
+
+def _share_of_peak_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+    timing, flop = entry.timing(pass_), entry.flop(pass_)
+    if timing.peak_flops is None:
+        return _why_no_peak(timing)
+    if flop is None:
+        return f"the layers of {entry.definition.model!r} are not known here"
+    return 100 * statistics.share_of_peak(statistics.effective_flops(flop, mean_ms), timing.peak_flops)
+
+
+def _why_no_peak(timing: Timing) -> str:
+    if timing.summary is None:
+        return "no peak was published"
+    return timing.peak_reason or "the peak was not measured"
+
+
+def _ratio_field(pass_: Pass, chosen_name: str, chosen_for: Callable[[Entry], Entry | None]) -> Field:
+    def figure(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+        chosen = chosen_for(entry)
+        if chosen is None:
+            return f"{chosen_name} has no row to hold this one against"
+        chosen_ms = chosen.timing(pass_).mean_ms
+        if chosen_ms is None:
+            return f"{chosen_name} has no figure for this pass"
+        rate, chosen_rate = (
+            statistics.images_per_s(row.definition.batch_size, step_ms)
+            for row, step_ms in ((entry, mean_ms), (chosen, chosen_ms))
+        )
+        return rate / chosen_rate
+
+    return _rate(pass_, "ratio", f"speed over {chosen_name}", "x", figure)
+
+
+# --- cells -----------------------------------------------------------------------------------------------------
+
+
+def _right(pass_: Pass, key: str, heading: str, unit: str | None) -> Column:
+    return Column(key=f"{pass_.value}_{key}", heading=f"{_PREFIXES[pass_]} {heading}", unit=unit, align=Align.RIGHT)
+
+
+def _text(text: str | None, reason: str) -> Cell:
+    return _missing(reason) if text is None else Cell(text=text, value=text)
+
+
+def _figure(value: float) -> Cell:
+    return Cell(text=str(value) if isinstance(value, int) else rounded(value), value=value)
+
+
+def _missing(reason: str) -> Cell:
+    """No figure: an empty cell with its reason, never a number."""
+    return Cell(text="", reason=reason)

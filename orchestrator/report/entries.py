@@ -1,0 +1,317 @@
+"""What a row of the table stands for, before it is drawn: a device with a workload, or a published row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.analysis import statistics
+from orchestrator.report.figures import mean_and_sd, memory_size, rounded
+from orchestrator.report.printable import printable
+from orchestrator.report.table import Link, RowKind
+from orchestrator.results import RunState
+from workers import models
+from workers.protocol import Compiler, DeviceKind, Environment, Fetch, Layout, Pass, Precision, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.analysis.references import PublishedFigure, Reference
+    from orchestrator.analysis.statistics import Summary
+    from orchestrator.report.table import CellValue
+    from orchestrator.results import CaseResult, Run
+    from workers.protocol import Device, Workload
+
+NOT_ASKED: Final = "not asked"
+NOT_ENDED: Final = "not ended"
+
+#: How frameworks write their own names; others are written as configs do.
+_SPELLINGS: Final = {"tensorflow": "TensorFlow"}
+
+#: Characters of a reason that Details has room for; the whole of it is in the notes.
+_REASON_LENGTH: Final = 80
+_CUT_OFF: Final = " ..."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """One pass of an entry: its figure, or why there is none."""
+
+    #: What the seed's column shows.
+    text: str
+    mean_ms: float | None = None
+    #: ``None`` also where a single step was timed.
+    sd_ms: float | None = None
+    verdict: Verdict | None = None
+    #: Why there is no figure, or why it is doubtful.
+    reason: str | None = None
+    #: ``None`` for published figures, whose samples are not known.
+    summary: Summary | None = None
+    peak_flops: float | None = None
+    peak_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntryDefinition:
+    """What the figures of an entry are of, as far as its origin tells."""
+
+    model: str
+    batch_size: int
+    precision: str
+    framework: str
+    fetch: str
+    layout: str | None = None
+    compiler: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One row to be."""
+
+    kind: RowKind
+    device_name: str
+    memory: str | None
+    definition: EntryDefinition
+    forward: Timing
+    forward_backward: Timing
+    details: str
+    links: tuple[Link, ...] = ()
+    #: ``None`` for a published row, as are the next two.
+    host: str | None = None
+    selector: str | None = None
+    device_id: str | None = None
+
+    def timing(self, pass_: Pass) -> Timing:
+        """Return what is known of one pass."""
+        return self.forward if pass_ is Pass.FORWARD else self.forward_backward
+
+    def flop(self, pass_: Pass) -> int | None:
+        """Return the operations of one step as the model's layers need them; ``None`` for a model that is not here."""
+        try:
+            model = models.get(self.definition.model)
+        except models.UnknownModelError:
+            return None
+        return model.flop(self.definition.batch_size, pass_)
+
+    def facts(self) -> tuple[tuple[str, CellValue], ...]:
+        """Return what identifies the entry, by name, for machines."""
+        definition = self.definition
+        return (
+            ("device_id", self.device_id),
+            ("model", definition.model),
+            ("batch_size", definition.batch_size),
+            ("precision", definition.precision),
+            ("layout", definition.layout),
+            ("compiler", definition.compiler),
+            ("framework", definition.framework),
+            ("fetch", definition.fetch),
+        )
+
+
+def measured(run: Run) -> tuple[Entry, ...]:
+    """Return an entry for each device and workload of a run, its passes side by side; devices in the plan's order."""
+    return tuple(_entry(run, tuple(cases)) for cases in _grouped(run.cases))
+
+
+def published(references: Sequence[Reference]) -> tuple[Entry, ...]:
+    """Return an entry for each reference, in their order."""
+    return tuple(_published_entry(reference) for reference in references)
+
+
+# --- grouping --------------------------------------------------------------------------------------------------
+
+
+def _grouped(cases: Sequence[CaseResult]) -> list[list[CaseResult]]:
+    """Cases that differ in their pass alone stand together; a pass that is there already opens a row of its own."""
+    devices: dict[str, list[list[CaseResult]]] = {}
+    for case in cases:
+        rows = devices.setdefault(case.case.device.id, [])
+        row = next((row for row in rows if _has_room(row, case)), None)
+        if row is None:
+            rows.append([case])
+        else:
+            row.append(case)
+    return [row for rows in devices.values() for row in rows]
+
+
+def _has_room(row: Sequence[CaseResult], case: CaseResult) -> bool:
+    workload = case.case.workload
+    return all(
+        replace(other.case.workload, pass_=workload.pass_) == workload and other.case.workload.pass_ != workload.pass_
+        for other in row
+    )
+
+
+# --- measured rows ---------------------------------------------------------------------------------------------
+
+
+def _entry(run: Run, cases: Sequence[CaseResult]) -> Entry:
+    device, workload = cases[0].case.device, cases[0].case.workload
+    by_pass = {case.case.workload.pass_: _timing(run, case) for case in cases}
+    forward, forward_backward = (
+        by_pass.get(pass_, Timing(text=NOT_ASKED, reason="this pass was not asked for")) for pass_ in Pass
+    )
+    return Entry(
+        kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
+        device_name=device.name or device.selector,
+        memory=_memory(device),
+        definition=_definition(workload),
+        forward=forward,
+        forward_backward=forward_backward,
+        details=" / ".join((*_details(run, device, workload, _environment(cases)), *_reasons(by_pass))),
+        host=device.host,
+        selector=device.selector,
+        device_id=device.id,
+    )
+
+
+def _timing(run: Run, case: CaseResult) -> Timing:
+    if case.verdict is None:
+        return _unended(run)
+    result = case.result
+    if not case.verdict.has_figure:
+        reason = case.reason or "no reason was recorded"
+        return Timing(text=case.verdict.value, verdict=case.verdict, reason=reason)
+    if result is None or not result.samples_ms:
+        return Timing(text="no samples", verdict=case.verdict, reason="no samples were recorded")
+    summary = statistics.summarise(result.samples_ms)
+    return Timing(
+        text=_figure_text(summary, case.verdict),
+        mean_ms=summary.mean_ms,
+        sd_ms=summary.sd_ms if summary.count > 1 else None,
+        verdict=case.verdict,
+        reason=case.reason,
+        summary=summary,
+        peak_flops=result.peak_flops,
+        peak_reason=result.peak_reason,
+    )
+
+
+def _unended(run: Run) -> Timing:
+    if run.state is RunState.RUNNING:
+        return Timing(text=NOT_ENDED, reason="the run is still going on")
+    return Timing(text=Verdict.NOT_RUN.value, verdict=Verdict.NOT_RUN, reason="the run ended before this case did")
+
+
+def _figure_text(summary: Summary, verdict: Verdict) -> str:
+    figure = mean_and_sd(summary.mean_ms, summary.sd_ms) if summary.count > 1 else rounded(summary.mean_ms)
+    marks = ["one sample"] if summary.count == 1 else []
+    if verdict is not Verdict.OK:
+        marks.append(verdict.value)
+    return f"{figure} ({', '.join(marks)})" if marks else figure
+
+
+def _memory(device: Device) -> str | None:
+    if device.memory is None and device.memory_bytes is not None:
+        return memory_size(device.memory_bytes)
+    return device.memory
+
+
+def _definition(workload: Workload) -> EntryDefinition:
+    return EntryDefinition(
+        model=workload.model,
+        batch_size=workload.batch_size,
+        precision=workload.precision.value,
+        framework=workload.framework,
+        fetch=workload.fetch.value,
+        layout=workload.layout.value,
+        compiler=workload.compiler.value,
+    )
+
+
+def _environment(cases: Sequence[CaseResult]) -> Environment:
+    environment = Environment()
+    for case in cases:
+        if case.result is not None:
+            environment = environment.merged(case.result.environment)
+    return environment
+
+
+def _details(run: Run, device: Device, workload: Workload, environment: Environment) -> tuple[str, ...]:
+    """The software, where it ran and what: in the seed's manner, and only what is not as usual."""
+    place = device.host if device.selector == "cpu" else f"{device.host} {device.selector}"
+    parts = (
+        "simulated" if run.simulated else None,
+        place,
+        _framework(workload, environment),
+        _versioned("CUDA v", environment, "framework.cuda"),
+        _versioned("cuDNN ", environment, "framework.cudnn"),
+        workload.model,
+        f"batch {workload.batch_size}",
+        workload.precision.value,
+        "TF32 allowed" if _may_use_tf32(device, workload, environment) else None,
+        workload.layout.value if workload.layout is not Layout.NHWC else None,
+        workload.compiler.value if workload.compiler is not Compiler.NONE else None,
+        f"fetch {workload.fetch.value}" if workload.fetch is not Fetch.DEVICE else None,
+    )
+    return tuple(part for part in parts if part is not None)
+
+
+def _framework(workload: Workload, environment: Environment) -> str:
+    name = _SPELLINGS.get(workload.framework, workload.framework)
+    version = environment.get("framework.version").value
+    return name if version is None else f"{name} {version}"
+
+
+def _may_use_tf32(device: Device, workload: Workload, environment: Environment) -> bool:
+    """Whether float32 products may be rounded to TF32, as GPUs since Ampere do where the framework lets them."""
+    is_float32_on_gpu = device.kind is DeviceKind.GPU and workload.precision is Precision.FLOAT32
+    return is_float32_on_gpu and environment.get("framework.tf32").value is True
+
+
+def _versioned(prefix: str, environment: Environment, fact: str) -> str | None:
+    value = environment.get(fact).value
+    return None if value is None else f"{prefix}{value}"
+
+
+def _reasons(by_pass: dict[Pass, Timing]) -> tuple[str, ...]:
+    """Why there are no figures, or doubtful ones; said once where all passes have the same reason."""
+    said = {pass_: _reason(timing) for pass_, timing in by_pass.items()}
+    if len(set(said.values())) == 1:
+        return tuple(reason for reason in set(said.values()) if reason)
+    return tuple(f"{pass_.value.replace('_', '-')} {reason}" for pass_, reason in said.items() if reason)
+
+
+def _reason(timing: Timing) -> str | None:
+    if not timing.reason:
+        return None
+    word = timing.verdict.value if timing.verdict else timing.text
+    return f"{word}: {shortened(timing.reason)}"
+
+
+def shortened(reason: str) -> str:
+    """Return a reason as one line with room in Details, its end cut off where it is too long."""
+    line = printable(reason)
+    if len(line) <= _REASON_LENGTH:
+        return line
+    start = line[: _REASON_LENGTH - len(_CUT_OFF)]
+    return (start.rpartition(" ")[0] or start) + _CUT_OFF
+
+
+# --- published rows --------------------------------------------------------------------------------------------
+
+
+def _published_entry(reference: Reference) -> Entry:
+    definition = reference.definition
+    return Entry(
+        kind=RowKind.REFERENCE,
+        device_name=reference.device,
+        memory=reference.memory,
+        definition=EntryDefinition(
+            model=definition.model,
+            batch_size=definition.batch_size,
+            precision=definition.precision,
+            framework=definition.framework,
+            fetch=definition.fetch,
+        ),
+        forward=_published_timing(reference.forward),
+        forward_backward=_published_timing(reference.forward_backward),
+        details=reference.details,
+        links=tuple(Link(text=link.text, url=link.url) for link in reference.links),
+    )
+
+
+def _published_timing(figure: PublishedFigure | None) -> Timing:
+    if figure is None:
+        return Timing(text="not published", reason="no figure was published for this pass")
+    return Timing(text=figure.text, mean_ms=figure.mean_ms, sd_ms=figure.sd_ms)

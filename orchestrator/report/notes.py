@@ -1,0 +1,90 @@
+"""What must be said below the table so that nobody reads more into it than was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.report.entries import shortened
+from orchestrator.report.figures import ranges
+from workers.protocol import Pass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.analysis.references import Reference
+    from orchestrator.report.entries import Entry
+    from orchestrator.results import Run
+
+#: What two rows must share to be compared, and how the notes call it.
+_COMPARED: Final = (
+    ("model", "model"),
+    ("batch_size", "batch"),
+    ("precision", "precision"),
+    ("framework", "framework"),
+    ("fetch", "fetch"),
+)
+
+
+def notes(run: Run, ours: Sequence[Entry], references: Sequence[Reference]) -> tuple[str, ...]:
+    """Return the notes of a table: simulated or not, long reasons, and what may be compared with the references."""
+    said = [*_long_reasons(ours), *_about_references(ours, references)]
+    if run.simulated:
+        said.insert(0, "Simulated: the figures of this run's rows are invented; nothing was measured.")
+    return tuple(said)
+
+
+def _long_reasons(ours: Sequence[Entry]) -> list[str]:
+    """Each reason that Details had to cut, once, with the rows that it is about."""
+    rows: dict[str, list[int]] = {}
+    for number, entry in enumerate(ours, start=1):
+        reasons = {entry.timing(pass_).reason or "" for pass_ in Pass}
+        for reason in sorted(reasons):
+            if " ".join(reason.split()) != shortened(reason):
+                rows.setdefault(reason, []).append(number)
+    return [f"{_rows(numbers)}: {reason}" for reason, numbers in rows.items()]
+
+
+def _about_references(ours: Sequence[Entry], references: Sequence[Reference]) -> list[str]:
+    tables: dict[str, list[Reference]] = {}
+    for reference in references:
+        tables.setdefault(reference.table, []).append(reference)
+    return [line for rows in tables.values() for line in (*_comparability(ours, rows[0]), *_caveats(rows))]
+
+
+def _comparability(ours: Sequence[Entry], reference: Reference) -> list[str]:
+    """Which of our rows are of the same work as the reference's, and how the others differ."""
+    definition = reference.definition
+    by_difference: dict[str, list[int]] = {}
+    for number, entry in enumerate(ours, start=1):
+        by_difference.setdefault(_difference(entry, reference), []).append(number)
+    same = by_difference.pop("", None)
+    kind = f"{definition.model}, batch {definition.batch_size}, {definition.precision}, fetch {definition.fetch}"
+    lines = []
+    if same:
+        lines.append(f"{_rows(same)}: same definition as {reference.table_title} ({kind}).")
+    lines.extend(
+        f"{_rows(numbers)}: not the definition of {reference.table_title}: {difference}."
+        for difference, numbers in by_difference.items()
+    )
+    return lines
+
+
+def _difference(entry: Entry, reference: Reference) -> str:
+    return ", ".join(
+        f"{word} {getattr(entry.definition, name)} (there {getattr(reference.definition, name)})"
+        for name, word in _COMPARED
+        if getattr(entry.definition, name) != getattr(reference.definition, name)
+    )
+
+
+def _caveats(references: Sequence[Reference]) -> list[str]:
+    devices: dict[str, list[str]] = {}
+    for reference in references:
+        if reference.caveat:
+            devices.setdefault(reference.caveat, []).append(reference.device)
+    about_rows = [f"{', '.join(names)}: {caveat}." for caveat, names in devices.items()]
+    return [*about_rows, *references[0].table_caveats]
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    return f"{'Row' if len(numbers) == 1 else 'Rows'} {ranges(tuple(numbers))}"
