@@ -66,6 +66,14 @@ def take_inventory(hosts: Sequence[HostConfig], reports: Sequence[HostReport]) -
     return Inventory(declared=tuple(declared.values()), undeclared=tuple(undeclared), reports=tuple(reports))
 
 
+def resource_of(device_id: str) -> str:
+    """Return the name of the Ray resource, of which there is exactly one, that stands for a device.
+
+    Ray cannot be told which GPU an actor gets (its ``num_gpus`` picks any), so each device is a resource of its own.
+    """
+    return f"muster:{device_id}"
+
+
 def _declare(host: str, selector: DeviceSelector, report: HostReport | None) -> tuple[DeclaredDevice, ...]:
     if report is None:
         return (_missing(host, selector.text, selector.kind, Verdict.HOST_DOWN, "the host did not answer"),)

@@ -11,11 +11,10 @@ from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.cli.execution import Executed
-    from orchestrator.cli.options import Format
     from orchestrator.config.schema import ReportConfig
 
 
-def show_executed(executed: Executed, report: ReportConfig, *, form: Format, wide: bool) -> None:
+def show_executed(executed: Executed, report: ReportConfig, *, form: str, wide: bool) -> None:
     """Print the table on stdout; where it is kept and which commands come next on stderr."""
     print_run(executed.run, report, form=form, wide=wide)
     sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -42,16 +41,31 @@ StoreUrl = Annotated[
 ]
 
 
-class Format(str, enum.Enum):
-    """Forms of output; each is a renderer."""
+def _formats() -> list[str]:
+    from orchestrator.report import renderers
 
-    TABLE = "table"
-    MD = "md"
-    CSV = "csv"
-    JSON = "json"
+    return list(renderers.names())
 
 
-OutputFormat = Annotated[Format, typer.Option("--format", "-f", help="Form of the table.")]
+def _known_format(name: str) -> str:
+    """Refuse a form that is not there before anything is run."""
+    from orchestrator.report import renderers
+
+    renderers.load(name)
+    return name
+
+
+OutputFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="NAME",
+        help="Form of the table: table, md, csv, json.",
+        autocompletion=_formats,
+        callback=_known_format,
+    ),
+]
 
 
 def as_typed(sets: Sequence[str] | None, only: Sequence[str] | None) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.cli.options import Format
     from orchestrator.config.schema import ReportConfig
     from orchestrator.results import Run
 
@@ -19,15 +18,17 @@ def print_data(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_run(run: Run, report: ReportConfig, *, form: Format, wide: bool) -> None:
-    """Print a run's table as the config's ``report`` asks for it."""
+def print_run(run: Run, report: ReportConfig, *, form: str, wide: bool) -> None:
+    """Print a run's table as the config's ``report`` asks for it; as JSON always with every column."""
     # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
     from orchestrator.analysis import references
     from orchestrator.report import renderers
     from orchestrator.report.build import build_table
 
-    table = build_table(run, references=references.load(report.references), relative_to=report.relative_to, wide=wide)
-    text = renderers.load(form.value)(table, width=_width(), color=_has_color())
+    table = build_table(
+        run, references=references.load(report.references), relative_to=report.relative_to, wide=wide or form == "json"
+    )
+    text = renderers.load(form)(table, width=_width(), color=_has_color())
     sys.stdout.write(text)
 
 

@@ -32,15 +32,7 @@ class Cluster(Protocol):
         """Return what each host has; starts no Ray. Raises :class:`orchestrator.errors.ClusterError`."""
 
     def running(self, devices: Sequence[Device]) -> AbstractAsyncContextManager[ClusterHandle]:
-        """Bring Ray up with one resource for each device, :func:`resource_of`; at the end take down what was started.
+        """Bring Ray up with one resource a device (:func:`~orchestrator.inventory.resource_of`), and down at the end.
 
         Raises :class:`orchestrator.errors.ClusterError`.
         """
-
-
-def resource_of(device_id: str) -> str:
-    """Return the name of the Ray resource, of which there is exactly one, that stands for a device.
-
-    Ray cannot be told which GPU an actor gets (its ``num_gpus`` picks any), so each device is a resource of its own.
-    """
-    return f"muster:{device_id}"

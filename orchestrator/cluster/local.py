@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cluster.base import ClusterHandle, resource_of
+from orchestrator.cluster.base import ClusterHandle
 from orchestrator.errors import ClusterError
+from orchestrator.inventory import resource_of
 from workers import codec
 from workers.protocol import HostReport
 

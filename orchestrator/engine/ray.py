@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 import ray.exceptions
 
-from orchestrator.cluster.base import resource_of
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
@@ -27,6 +26,7 @@ from orchestrator.dispatch.messages import (
     ReleaseDevice,
     StartCase,
 )
+from orchestrator.inventory import resource_of
 from workers import codec
 from workers.agent import DeviceAgent, news_from_json
 from workers.protocol import AttemptRequest, AttemptStarted, Progress, Result, Verdict
@@ -104,6 +104,8 @@ class RayEngine:
         self._run_id = run_id
         self._limits = limits
         self._agents: dict[str, Any] = {}
+        #: Devices whose agents have answered; others have nothing to end and may never listen.
+        self._ready: set[str] = set()
         self._device_of: dict[tuple[str, int], str] = {}
         #: Number of the last news heard from each device's agent.
         self._seen: dict[str, int] = {}
@@ -117,7 +119,10 @@ class RayEngine:
     async def start(self, act: Act) -> None:
         """Begin ``act``; what comes of it is an occurrence."""
         if isinstance(act, PrepareDevice):
-            self._spawn(self._prepare(act))
+            device = act.device
+            agent = _agent_class().options(resources={resource_of(device.id): 1}).remote(codec.to_json(device))
+            self._agents[device.id] = agent
+            self._spawn(self._prepare(device.id, agent))
         elif isinstance(act, StartCase):
             self._spawn(self._run_case(act))
         elif isinstance(act, CancelCase):
@@ -140,7 +145,7 @@ class RayEngine:
     async def close(self) -> None:
         """End every agent and the children below it."""
         agents, self._agents = self._agents, {}
-        await asyncio.gather(*(_end(agent) for agent in agents.values()))
+        await asyncio.gather(*(_end(agent, is_ready=key in self._ready) for key, agent in agents.items()))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -150,16 +155,14 @@ class RayEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _prepare(self, act: PrepareDevice) -> None:
-        device = act.device
+    async def _prepare(self, device_id: str, agent: Any) -> None:
         try:
-            agent = _agent_class().options(resources={resource_of(device.id): 1}).remote(codec.to_json(device))
-            self._agents[device.id] = agent
             await agent.describe.remote()
         except Exception as error:  # each is looked up in MEANINGS
-            self._lost(device.id, error)
+            self._lost(device_id, error)
         else:
-            self._occurrences.put_nowait(DeviceReady(at=self.now(), device_id=device.id))
+            self._ready.add(device_id)
+            self._occurrences.put_nowait(DeviceReady(at=self.now(), device_id=device_id))
 
     async def _run_case(self, act: StartCase) -> None:
         case = act.case
@@ -197,12 +200,15 @@ class RayEngine:
     async def _follow(self, agent: Any, answer: asyncio.Future[str], act: StartCase) -> None:
         """Pass on the agent's news of this attempt until ``answer`` is there."""
         device_id = act.case.device.id
-        while not answer.done():
-            news = asyncio.ensure_future(_resolved(agent.progress.remote(self._seen.get(device_id, 0), POLL_WAIT_S)))
-            await asyncio.wait({news, answer}, return_when=asyncio.FIRST_COMPLETED)
+        is_over = False
+        while not is_over:
+            is_over = answer.done()
+            wait_s = 0.0 if is_over else POLL_WAIT_S
+            news = asyncio.ensure_future(_resolved(agent.progress.remote(self._seen.get(device_id, 0), wait_s)))
+            await asyncio.wait({news} if is_over else {news, answer}, return_when=asyncio.FIRST_COMPLETED)
             if not news.done():
                 news.cancel()
-                return
+                continue
             for number, event in news_from_json(await news):
                 self._seen[device_id] = number
                 if (event.case_key, event.attempt) == (act.case.key, act.attempt):
@@ -228,7 +234,7 @@ class RayEngine:
     async def _release(self, act: ReleaseDevice) -> None:
         agent = self._agents.pop(act.device_id, None)
         if agent is not None:
-            await _end(agent)
+            await _end(agent, is_ready=act.device_id in self._ready)
 
     def _lost(self, device_id: str, error: BaseException) -> None:
         reason = f"{meaning_of(error).text}: {_first_line(error)}"
@@ -239,11 +245,12 @@ async def _resolved(reference: Any) -> Any:
     return await reference
 
 
-async def _end(agent: Any) -> None:
+async def _end(agent: Any, *, is_ready: bool) -> None:
     """Let an agent end its child, then end the agent."""
     # An agent that is gone already, or past talking to, is killed all the same.
     with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
-        await asyncio.wait_for(_resolved(agent.shutdown.remote()), SHUTDOWN_TIMEOUT_S)
+        if is_ready:
+            await asyncio.wait_for(_resolved(agent.shutdown.remote()), SHUTDOWN_TIMEOUT_S)
     ray.kill(agent, no_restart=True)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.dispatch.messages import Command, Event
+    from orchestrator.engine.base import Occurrence
+    from orchestrator.runner import Listener
     from workers.protocol import Case, Result
 
 
@@ -63,7 +65,7 @@ def _run(
     *,
     engine: SimulatedEngine | None = None,
     stopper: Stopper | None = None,
-    listeners: Sequence[object] = (),
+    listeners: Sequence[Listener] = (),
 ) -> Outcome:
     async def drive() -> Outcome:
         runner = Runner(
@@ -72,7 +74,7 @@ def _run(
             settings=DispatchSettings(attempts=2),
             engine=engine or SimulatedEngine(),
             recorder=journal,
-            listeners=(journal, *listeners),  # type: ignore[arg-type]
+            listeners=(journal, *listeners),
             stopper=stopper,
         )
         return await runner.run()
@@ -182,7 +184,7 @@ class SilentEngine(SimulatedEngine):
         super().__init__()
         self.is_waited_for = asyncio.Event()
 
-    async def occurrences(self, until: float | None) -> Sequence[object]:  # type: ignore[override]
+    async def occurrences(self, until: float | None) -> Sequence[Occurrence]:
         self.is_waited_for.set()
         await asyncio.Event().wait()
         return ()
@@ -190,7 +192,7 @@ class SilentEngine(SimulatedEngine):
 
 def test_a_full_store_ends_the_run_and_nothing_that_was_measured_is_lost() -> None:
     journal = Journal(full_after=1)
-    cases = _cases(hosts=1, passes=2) + [a_case(key="h0-2", device=a_device(host="h0"))]
+    cases = [*_cases(hosts=1, passes=2), a_case(key="h0-2", device=a_device(host="h0"))]
     outcome = _run(cases, journal)
     assert isinstance(outcome.store_error, StoreFullError)
     assert [result.verdict for result in outcome.cases] == [Verdict.OK, Verdict.OK, Verdict.NOT_RUN]

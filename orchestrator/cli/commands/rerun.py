@@ -19,7 +19,7 @@ def rerun(
     failed: Annotated[bool, typer.Option("--failed", help="Only the cases that have no figure.")] = False,
     only: options.Only = None,
     store: options.StoreUrl = None,
-    form: options.OutputFormat = options.Format.TABLE,
+    form: options.OutputFormat = "table",
     wide: options.Wide = False,
     json: options.Json = False,
     no_progress: options.NoProgress = False,
@@ -47,7 +47,7 @@ def rerun(
         overrides=options.as_typed(sets, only or filters),
     )
     executed = execute(order)
-    show_executed(executed, loaded.config.report, form=options.Format.JSON if json else form, wide=wide)
+    show_executed(executed, loaded.config.report, form="json" if json else form, wide=wide)
     return executed.exit_code
 
 

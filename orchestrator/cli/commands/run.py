@@ -13,7 +13,7 @@ def run(
     only: options.Only = None,
     simulate: options.Simulate = False,
     store: options.StoreUrl = None,
-    form: options.OutputFormat = options.Format.TABLE,
+    form: options.OutputFormat = "table",
     wide: options.Wide = False,
     json: options.Json = False,
     no_progress: options.NoProgress = False,
@@ -35,5 +35,5 @@ def run(
         overrides=options.as_typed(overrides, only),
     )
     executed = execute(order)
-    show_executed(executed, loaded.config.report, form=options.Format.JSON if json else form, wide=wide)
+    show_executed(executed, loaded.config.report, form="json" if json else form, wide=wide)
     return executed.exit_code

@@ -8,7 +8,7 @@ from orchestrator.cli import options
 def show(
     name: options.RunName = "latest",
     store: options.StoreUrl = None,
-    form: options.OutputFormat = options.Format.TABLE,
+    form: options.OutputFormat = "table",
     wide: options.Wide = False,
     json: options.Json = False,
 ) -> None:
@@ -22,4 +22,4 @@ def show(
     sets, _ = options.from_typed(run.overrides)
     # Read as a simulation would, so that a run whose config this version could not carry out can still be shown.
     report = load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
-    print_run(run, report, form=options.Format.JSON if json else form, wide=wide)
+    print_run(run, report, form="json" if json else form, wide=wide)

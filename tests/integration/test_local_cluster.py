@@ -1,0 +1,91 @@
+"""The cluster of this machine: its token, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.cluster.local import connect
+from orchestrator.errors import ClusterError
+from tests.integration.muster import environment, survivors
+
+_UP = """
+import asyncio, json, os, pathlib, sys
+import psutil
+from orchestrator.cluster.local import connect
+from tests.builders import a_device
+
+async def main():
+    async with connect("localhost").running([a_device()]) as handle:
+        below = psutil.Process().children(recursive=True)
+        listening = [c.laddr.ip for p in below for c in p.net_connections("tcp") if c.status == "LISTEN"]
+        token = handle.token_file.read_text()
+        leaks = [p.pid for p in below if token in " ".join(p.cmdline()) or token in p.environ().values()]
+        print(json.dumps({
+            "pids": [p.pid for p in below], "mode": handle.token_file.stat().st_mode, "address": handle.address,
+            "directory": str(handle.token_file.parent), "leaks": leaks, "length": len(token),
+        }), flush=True)
+        sys.stdin.readline()
+    print(json.dumps({"left": [v for v in os.environ if v.startswith("RAY_AUTH")]}), flush=True)
+
+asyncio.run(main())
+"""
+
+_WITHOUT_TOKEN = """
+import sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False)
+except Exception as error:
+    print(type(error).__name__, error)
+else:
+    print("CONNECTED", ray.nodes())
+"""
+
+
+def test_the_token_guards_the_cluster_and_nothing_is_left_of_it() -> None:
+    root = Path(__file__).parents[2]
+    clean = {name: value for name, value in environment().items() if not name.startswith("RAY_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", _UP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean, cwd=root
+    ) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        processes = [psutil.Process(pid) for pid in told["pids"]]
+        assert stat.S_IMODE(told["mode"]) == 0o600
+        assert told["length"] == 64
+        assert told["leaks"] == []
+        assert told["address"].startswith("127.")
+        stranger = subprocess.run(
+            [sys.executable, "-c", _WITHOUT_TOKEN, told["address"]],
+            env={**clean, "HOME": told["directory"]},
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert "CONNECTED" not in stranger.stdout
+        assert "InvalidAuthToken" in stranger.stderr
+        out, _ = process.communicate("\n", timeout=60)
+    assert json.loads(out) == {"left": []}
+    assert survivors(processes) == []
+    assert not Path(told["directory"]).exists()
+
+
+def test_the_probe_answers_for_the_name_that_the_config_gives() -> None:
+    (report,) = asyncio.run(connect("my-machine").probe())
+    assert report.host == "my-machine"
+    assert report.cpu.cores == tuple(sorted(os.sched_getaffinity(0)))
+
+
+def test_a_probe_that_fails_is_an_error_with_the_command_to_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ClusterError, match="probe of this machine failed") as caught:
+        asyncio.run(connect("localhost").probe())
+    assert "workers.probe" in (caught.value.remedy or "")

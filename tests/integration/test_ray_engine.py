@@ -1,0 +1,99 @@
+"""What only the Ray engine has: Ray's own exceptions, and agents that die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import ray.exceptions
+
+from orchestrator.dispatch.messages import CaseStarted, DeviceLost, DeviceReady, PrepareDevice, StartCase
+from orchestrator.engine.ray import MEANINGS, EngineLimits, RayEngine, meaning_of
+from tests.builders import a_case, a_device, a_sampling, a_workload
+from tests.integration.muster import survivors
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.base import ClusterHandle
+    from orchestrator.engine.base import Occurrence
+
+_RAY_EXCEPTIONS = sorted(
+    (kind for kind in vars(ray.exceptions).values() if isinstance(kind, type) and issubclass(kind, BaseException)),
+    key=lambda kind: kind.__name__,
+)
+
+
+@pytest.mark.parametrize("kind", _RAY_EXCEPTIONS, ids=lambda kind: kind.__name__)
+def test_every_exception_of_ray_has_a_meaning(kind: type[BaseException]) -> None:
+    error = kind.__new__(kind)
+    meaning = meaning_of(error)
+    assert meaning.text
+    assert any(ancestor in MEANINGS for ancestor in kind.__mro__ if ancestor is not ray.exceptions.RayError) or (
+        meaning.lost
+    ), "what we do not know of must count as a lost device"
+
+
+def test_a_failure_of_the_agents_code_costs_the_attempt_and_not_the_device() -> None:
+    assert not meaning_of(ray.exceptions.RayTaskError.__new__(ray.exceptions.RayTaskError)).lost
+    assert meaning_of(ray.exceptions.ActorDiedError.__new__(ray.exceptions.ActorDiedError)).lost
+    assert meaning_of(ValueError("no exception of Ray's")).lost
+
+
+def _engine() -> RayEngine:
+    return RayEngine(run_id="test", limits=EngineLimits(start_timeout_s=120, case_timeout_s=120))
+
+
+async def _hear(engine: RayEngine, kind: type[Any]) -> Any:
+    deadline = engine.now() + 120
+    heard: list[Occurrence] = []
+    while engine.now() < deadline:
+        heard += await engine.occurrences(deadline)
+        for occurrence in heard:
+            if isinstance(occurrence, kind):
+                return occurrence
+    raise AssertionError(f"no {kind.__name__}; heard {heard}")
+
+
+def test_an_agent_that_is_killed_is_a_lost_device_and_its_child_goes_with_it(ray_cluster: ClusterHandle) -> None:
+    device = a_device("h1", "cpu", cores=tuple(sorted(os.sched_getaffinity(0))))
+    case = a_case(device, a_workload(batch_size=1), a_sampling(warmup=1, min_steps=10**6, max_steps=10**6))
+
+    async def scene() -> tuple[DeviceLost, list[psutil.Process]]:
+        engine = _engine()
+        try:
+            await engine.start(PrepareDevice(device=device))
+            await _hear(engine, DeviceReady)
+            await engine.start(StartCase(case=case, attempt=1))
+            await _hear(engine, CaseStarted)
+            (child,) = [one for one in _all_processes() if "workers.child" in one.cmdline()]
+            agent = child.parent()
+            assert agent is not None
+            os.kill(agent.pid, signal.SIGKILL)
+            return await _hear(engine, DeviceLost), [agent, child]
+        finally:
+            await engine.close()
+
+    lost, processes = asyncio.run(scene())
+    assert lost.device_id == "h1/cpu"
+    assert lost.reason
+    assert survivors(processes) == []
+
+
+def test_a_device_that_the_cluster_does_not_have_is_never_ready(ray_cluster: ClusterHandle) -> None:
+    async def scene() -> list[Occurrence]:
+        engine = _engine()
+        try:
+            await engine.start(PrepareDevice(device=a_device("elsewhere", "cpu")))
+            return list(await engine.occurrences(engine.now() + 1.0))
+        finally:
+            await engine.close()
+
+    # Ray lets it wait for ever; the dispatcher's deadline for a device to come up ends that.
+    assert asyncio.run(scene()) == []
+
+
+def _all_processes() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
