@@ -130,12 +130,14 @@ class Runner:
                 waiting.cancel()
         found: list[Event | Progress] = list(waiting.result()) if waiting.done() else []
         now = self._engine.now()
-        if deadline is not None and now >= deadline and not found:
+        # Also beside other news: an engine that talks all the time must not hold deadlines off.
+        if deadline is not None and now >= deadline:
             found.append(DeadlinePassed(at=now))
         return found
 
     async def _handle(self, event: Event) -> None:
-        if isinstance(event, CaseFinished):
+        # A result that comes after its attempt was given up with its device is told of already, and is not kept twice.
+        if isinstance(event, CaseFinished) and self._dispatcher.awaits(event.case_key, event.attempt):
             self._keep(event.result)
             # A store that has just failed stops the run before the device gets another case.
             if stop := self._stopper.take(event.at):

@@ -96,12 +96,16 @@ class EngineLimits:
 
 
 class RayEngine:
-    """An :class:`orchestrator.engine.base.Engine` over a Ray cluster that this process is connected to."""
+    """An :class:`orchestrator.engine.base.Engine` over a Ray cluster that this process is connected to.
+
+    ``agent_class`` is what becomes an actor for each device, for benchmarks that need an agent without a child.
+    """
 
     simulated = False
 
-    def __init__(self, *, run_id: str, limits: EngineLimits) -> None:
+    def __init__(self, *, run_id: str, limits: EngineLimits, agent_class: type = DeviceAgent) -> None:
         self._run_id = run_id
+        self._agent_class = _as_actor(agent_class)
         self._limits = limits
         self._agents: dict[str, Any] = {}
         #: Devices whose agents have answered; others have nothing to end and may never listen.
@@ -120,7 +124,7 @@ class RayEngine:
         """Begin ``act``; what comes of it is an occurrence."""
         if isinstance(act, PrepareDevice):
             device = act.device
-            agent = _agent_class().options(resources={resource_of(device.id): 1}).remote(codec.to_json(device))
+            agent = self._agent_class.options(resources={resource_of(device.id): 1}).remote(codec.to_json(device))
             self._agents[device.id] = agent
             self._spawn(self._prepare(device.id, agent))
         elif isinstance(act, StartCase):
@@ -254,14 +258,14 @@ async def _end(agent: Any, *, is_ready: bool) -> None:
     ray.kill(agent, no_restart=True)
 
 
-def _agent_class() -> Any:
+def _as_actor(agent_class: type) -> Any:
     return ray.remote(
         num_cpus=0,
         num_gpus=0,
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=AGENT_CONCURRENCY,
-    )(DeviceAgent)
+    )(agent_class)
 
 
 def _first_line(error: BaseException) -> str:

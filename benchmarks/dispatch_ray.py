@@ -1,0 +1,162 @@
+"""Cases a second through the real Ray engine, against bare Ray actor calls in the same process.
+
+Eight agents answer at once, without a child. Both sides keep one call in flight for each of them and send the same
+text there and back; the engine's side is the whole head but the store: runner, dispatcher, engine, codec. They take
+turns, A B A B, and the ratio is taken pair by pair. Prints JSON.
+
+    python benchmarks/dispatch_ray.py --pairs 5 --cases 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from typing import Any
+
+from orchestrator.cluster.local import connect
+from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
+from orchestrator.planning import case_key
+from orchestrator.runner import Runner
+from workers import codec
+from workers.protocol import (
+    AttemptRequest,
+    Case,
+    Device,
+    DeviceKind,
+    Pass,
+    Result,
+    Sampling,
+    Verdict,
+    Workload,
+)
+
+AGENTS = 8
+
+
+class IdleAgent:
+    """Answers as an agent does, and does nothing."""
+
+    def __init__(self, device_json: str) -> None:
+        self._device_json = device_json
+
+    def describe(self) -> str:
+        return self._device_json
+
+    def run_case(self, request_json: str) -> str:
+        case = codec.from_json(AttemptRequest, request_json).case
+        return codec.to_json(Result(case_key=case.key, attempt=1, verdict=Verdict.OK, samples_ms=(1.0,)))
+
+    def echo(self, request_json: str) -> str:
+        return request_json
+
+    def shutdown(self) -> None:
+        return None
+
+
+class NoStore:
+    def save_attempt(self, run_id: str, result: Result) -> None:
+        return None
+
+    def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
+        return None
+
+
+def devices() -> list[Device]:
+    return [Device(host=f"h{i}", selector="cpu", kind=DeviceKind.CPU, name="idle", cores=(0,)) for i in range(AGENTS)]
+
+
+def cases(count: int) -> list[Case]:
+    sampling = Sampling(warmup=0, min_steps=1, max_steps=1)
+    made = []
+    for i in range(count):
+        device = devices()[i % AGENTS]
+        workload = Workload(model="alexnet", pass_=Pass.FORWARD, batch_size=i + 1)
+        made.append(
+            Case(key=case_key(device, workload, sampling), device=device, workload=workload, sampling=sampling)
+        )
+    return made
+
+
+async def through_the_engine(work: list[Case]) -> float:
+    from orchestrator.engine.ray import EngineLimits, RayEngine
+
+    limits = EngineLimits(start_timeout_s=60, case_timeout_s=60)
+    engine = RayEngine(run_id="bench", limits=limits, agent_class=IdleAgent)
+    watch = Watch()
+    runner = Runner(
+        run_id="bench",
+        cases=work,
+        settings=DispatchSettings(host_concurrency=HostConcurrency.CONCURRENT),
+        engine=engine,
+        recorder=NoStore(),
+        listeners=(watch,),
+    )
+    outcome = await runner.run()
+    assert all(result.verdict is Verdict.OK for result in outcome.cases)
+    await engine.close()
+    return len(work) / (watch.last - watch.first)
+
+
+class Watch:
+    """Notes when the first case is given out and when the last one is over, so that agents' starts do not count."""
+
+    def __init__(self) -> None:
+        self.first = 0.0
+        self.last = 0.0
+
+    def heard(self, news: Any) -> None:
+        name = type(news).__name__
+        if name == "StartCase" and not self.first:
+            self.first = time.perf_counter()
+        elif name == "RecordVerdict":
+            self.last = time.perf_counter()
+
+
+def bare(agents: list[Any], work: list[Case]) -> float:
+    import ray
+
+    requests = [
+        codec.to_json(AttemptRequest(run_id="bench", case=case, attempt=1, start_timeout_s=60, case_timeout_s=60))
+        for case in work
+    ]
+    begun = time.perf_counter()
+    waiting = {agents[i].echo.remote(requests[i]): agents[i] for i in range(AGENTS)}
+    for request in requests[AGENTS:]:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        agent = waiting.pop(ready)
+        ray.get(ready)
+        waiting[agent.echo.remote(request)] = agent
+    ray.get(list(waiting))
+    return len(work) / (time.perf_counter() - begun)
+
+
+async def measure(pairs: int, count: int) -> dict[str, Any]:
+    work = cases(count)
+    async with connect("bench").running(devices()):
+        import ray
+
+        agents = [ray.remote(num_cpus=0, max_concurrency=4)(IdleAgent).remote("{}") for _ in range(AGENTS)]
+        ray.get([agent.describe.remote() for agent in agents])
+        bare(agents, work[:200])  # warm-up
+        await through_the_engine(work[:200])
+        rows = [(await through_the_engine(work), bare(agents, work)) for _ in range(pairs)]
+    ratios = [ours / theirs for ours, theirs in rows]
+    return {
+        "agents": AGENTS,
+        "cases": count,
+        "pairs": pairs,
+        "engine_cases_per_s": statistics.median(ours for ours, _ in rows),
+        "bare_calls_per_s": statistics.median(theirs for _, theirs in rows),
+        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--cases", type=int, default=2000)
+    given = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(given.pairs, given.cases)), indent=2))

@@ -1,0 +1,34 @@
+"""What the dispatcher is told once, before a run begins."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class HostConcurrency(str, enum.Enum):
+    """What may be measured at the same time on one host."""
+
+    #: GPUs side by side; a CPU device only while nothing else of its host is at work, for a GPU case feeds on the CPU.
+    CONCURRENT = "concurrent"
+    #: One case at a time, and none while an agent of the host is still starting.
+    EXCLUSIVE = "exclusive"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DispatchSettings:
+    """How long each state may last, how often a case is tried, and what a host may do at once."""
+
+    host_concurrency: HostConcurrency = HostConcurrency.CONCURRENT
+    #: How often a case is tried at most, the first time included.
+    attempts: int = 2
+    #: Seconds from ``PrepareDevice`` until its agent must be ready.
+    prepare_timeout_s: float = 60.0
+    #: Seconds from ``StartCase`` until its child must begin to warm up.
+    start_timeout_s: float = 120.0
+    #: Seconds from the start of the warm-up until everything must be measured.
+    case_timeout_s: float = 600.0
+    #: Seconds from the child's last word until its result must be on the head.
+    collect_timeout_s: float = 30.0
+    #: Seconds from ``CancelCase`` until the attempt must have ended; after that the device is taken as lost.
+    cancel_timeout_s: float = 30.0

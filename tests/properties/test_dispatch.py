@@ -1,0 +1,355 @@
+"""What the dispatcher promises, held against random labs and random turns of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from orchestrator.dispatch.machine import Dispatcher
+from orchestrator.dispatch.messages import (
+    CancelCase,
+    CaseFinished,
+    CaseMeasured,
+    CaseStarted,
+    DeadlinePassed,
+    DeviceLost,
+    DeviceReady,
+    PrepareDevice,
+    RecordAttempt,
+    RecordVerdict,
+    ReleaseDevice,
+    StartCase,
+    StopRequested,
+)
+from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
+from orchestrator.dispatch.state import DeviceState
+from orchestrator.engine.simulated import Fault, SimulatedEngine
+from orchestrator.runner import Runner, Stopper
+from tests.builders import a_case, a_device, a_result, a_sampling, a_workload
+from workers.protocol import DeviceKind, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from orchestrator.dispatch.messages import Command, Event
+    from workers.protocol import Case, Device, Progress, Result
+
+#: What a throw of twelve must show for what would end most runs before they become interesting.
+SELDOM = 7
+
+SELECTORS = ("gpu:0", "gpu:1", "gpu:2", "cpu", "cpu:0-7")
+
+devices = st.builds(a_device, st.sampled_from(["gpu01", "gpu02", "attic"]), st.sampled_from(SELECTORS))
+durations_s = st.sampled_from([1.0, 2.5, 10.0])
+dispatch_settings = st.builds(
+    DispatchSettings,
+    host_concurrency=st.sampled_from(HostConcurrency),
+    attempts=st.integers(1, 3),
+    prepare_timeout_s=durations_s,
+    start_timeout_s=durations_s,
+    case_timeout_s=durations_s,
+    collect_timeout_s=durations_s,
+    cancel_timeout_s=durations_s,
+)
+
+
+def plan(of: Sequence[Device]) -> tuple[Case, ...]:
+    """One case for each mention of a device, in that order."""
+    return tuple(
+        a_case(device, a_workload(batch_size=number), a_sampling(warmup=1, min_steps=2, max_steps=2), f"case-{number}")
+        for number, device in enumerate(of, 1)
+    )
+
+
+plans = st.lists(devices, min_size=1, max_size=12).map(plan)
+
+
+@dataclass
+class Watch:
+    """Looks at events and commands from outside, and knows nothing of how the dispatcher keeps its books."""
+
+    cases: tuple[Case, ...]
+    settings: DispatchSettings
+
+    def __post_init__(self) -> None:
+        self.device_of = {case.key: case.device for case in self.cases}
+        self.active: dict[str, tuple[str, int]] = {}
+        self.begun: Counter[str] = Counter()
+        self.first_begun: dict[str, list[str]] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self.prepared: set[str] = set()
+        self.released: Counter[str] = Counter()
+        self.stopped = False
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, StopRequested):
+            self.stopped = True
+        if isinstance(event, CaseFinished):
+            device_id = self.device_of[event.case_key].id
+            if self.active.get(device_id) == (event.case_key, event.attempt):
+                del self.active[device_id]
+
+    def command(self, command: Command) -> None:
+        match command:
+            case PrepareDevice():
+                assert command.device.id not in self.prepared
+                self.prepared.add(command.device.id)
+            case StartCase():
+                self._started(command)
+            case CancelCase():
+                device_id = self.device_of[command.case_key].id
+                assert self.active[device_id] == (command.case_key, command.attempt)
+            case RecordAttempt():
+                device_id = self.device_of[command.case_key].id
+                assert self.active.pop(device_id) == (command.case_key, command.attempt)
+            case RecordVerdict():
+                assert command.case_key not in self.verdicts, "finished twice"
+                assert command.case_key not in [key for key, _ in self.active.values()], "finished while at work"
+                self.verdicts[command.case_key] = command.verdict
+            case ReleaseDevice():
+                self.released[command.device_id] += 1
+                assert self.released[command.device_id] == 1
+                assert command.device_id not in self.active
+
+    def _started(self, command: StartCase) -> None:
+        case, device = command.case, command.case.device
+        assert device.id in self.prepared
+        assert not self.released[device.id]
+        assert not self.stopped
+        assert case.key not in self.verdicts
+        assert device.id not in self.active, "two cases at a time on one device"
+        self.begun[case.key] += 1
+        assert command.attempt == self.begun[case.key] <= self.settings.attempts
+        self.active[device.id] = (case.key, command.attempt)
+        beside = [self.device_of[key] for key, _ in self.active.values() if self.device_of[key].host == device.host]
+        if len(beside) > 1:
+            assert self.settings.host_concurrency is HostConcurrency.CONCURRENT
+            assert DeviceKind.CPU not in [other.kind for other in beside]
+        if command.attempt == 1:
+            order = self.first_begun.setdefault(device.id, [])
+            order.append(case.key)
+            mine = [other.key for other in self.cases if other.device == device]
+            assert order == mine[: len(order)]
+
+    def at_the_end(self, dispatcher: Dispatcher) -> None:
+        assert dispatcher.is_done
+        assert dispatcher.next_deadline is None
+        assert not self.active, "an attempt never ended"
+        assert set(self.verdicts) == {case.key for case in self.cases}, "a case was lost"
+        closed = {DeviceState.RELEASED, DeviceState.LOST}
+        assert all(view.state in closed for view in dispatcher.devices())
+
+
+@dataclass
+class Child:
+    """One attempt as its host sees it: what it has still to say."""
+
+    case: Case
+    attempt: int
+    has_started: bool = False
+    is_measured: bool = False
+
+
+class DispatchMachine(RuleBasedStateMachine):
+    """A lab whose devices say, in any order and with any delay, whatever agents could say."""
+
+    @initialize(cases=plans, given=dispatch_settings)
+    def begin(self, cases: tuple[Case, ...], given: DispatchSettings) -> None:
+        self.at = 0.0
+        self.dispatcher = Dispatcher(cases, given)
+        self.watch = Watch(cases, given)
+        self.unready: list[str] = []
+        self.alive: list[str] = []
+        self.children: list[Child] = []
+        self.obey(self.dispatcher.begin(self.at))
+
+    def hear(self, event: Event) -> None:
+        self.watch.event(event)
+        self.obey(self.dispatcher.handle(event))
+        self.dispatcher.check_invariants()
+
+    def obey(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            self.watch.command(command)
+            if isinstance(command, PrepareDevice):
+                self.unready.append(command.device.id)
+                self.alive.append(command.device.id)
+            if isinstance(command, StartCase):
+                self.children.append(Child(command.case, command.attempt))
+
+    @rule(seconds=durations_s)
+    def time_passes(self, seconds: float) -> None:
+        self.at += seconds / 8
+
+    @precondition(lambda self: self.unready)
+    @rule(data=st.data())
+    def a_device_is_ready(self, data: st.DataObject) -> None:
+        device_id = data.draw(st.sampled_from(self.unready))
+        self.unready.remove(device_id)
+        self.hear(DeviceReady(at=self.at, device_id=device_id))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), is_told_again=st.booleans(), chance=st.integers(1, 12))
+    def a_device_is_lost(self, data: st.DataObject, is_told_again: bool, chance: int) -> None:
+        if chance != SELDOM:
+            return
+        device_id = data.draw(st.sampled_from(self.alive))
+        if not is_told_again:
+            self.alive.remove(device_id)
+        self.hear(DeviceLost(at=self.at, device_id=device_id, reason="gone"))
+
+    @precondition(lambda self: any(not child.has_started and not child.is_measured for child in self.children))
+    @rule(data=st.data())
+    def a_case_starts(self, data: st.DataObject) -> None:
+        waiting = [child for child in self.children if not child.has_started and not child.is_measured]
+        child = data.draw(st.sampled_from(waiting))
+        child.has_started = True
+        self.hear(CaseStarted(at=self.at, case_key=child.case.key, attempt=child.attempt))
+
+    @precondition(lambda self: any(not child.is_measured for child in self.children))
+    @rule(data=st.data())
+    def a_case_is_measured(self, data: st.DataObject) -> None:
+        child = data.draw(st.sampled_from([child for child in self.children if not child.is_measured]))
+        child.is_measured = True
+        self.hear(CaseMeasured(at=self.at, case_key=child.case.key, attempt=child.attempt))
+
+    @precondition(lambda self: self.children)
+    @rule(data=st.data(), verdict=st.sampled_from([Verdict.OK, Verdict.CRASHED, Verdict.CRASHED, Verdict.OOM]))
+    def a_case_finishes(self, data: st.DataObject, verdict: Verdict) -> None:
+        child = data.draw(st.sampled_from(self.children))
+        self.children.remove(child)
+        result = a_result(child.case, child.attempt, verdict=verdict)
+        self.hear(CaseFinished(at=self.at, case_key=child.case.key, attempt=child.attempt, result=result))
+
+    @precondition(lambda self: self.dispatcher.next_deadline is not None)
+    @rule()
+    def a_deadline_passes(self) -> None:
+        self.at = max(self.at, self.dispatcher.next_deadline or 0.0)
+        self.hear(DeadlinePassed(at=self.at))
+
+    @rule(now=st.booleans(), chance=st.integers(1, 12))
+    def somebody_stops_the_run(self, now: bool, chance: int) -> None:
+        if chance == SELDOM:
+            self.hear(StopRequested(at=self.at, now=now, reason="Ctrl-C"))
+
+    @invariant()
+    def it_waits_for_something_until_it_is_done(self) -> None:
+        if hasattr(self, "dispatcher") and not self.dispatcher.is_done:
+            assert self.dispatcher.next_deadline is not None
+
+    def teardown(self) -> None:
+        """Whatever came before, and though nobody says another word: the deadlines alone end every run."""
+        if not hasattr(self, "dispatcher"):
+            return
+        for _ in range(4 * len(self.watch.cases) * self.watch.settings.attempts + len(self.watch.prepared)):
+            if self.dispatcher.next_deadline is None:
+                break
+            self.a_deadline_passes()
+        self.watch.at_the_end(self.dispatcher)
+
+
+TestDispatch = DispatchMachine.TestCase
+TestDispatch.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+
+
+# --- the same promises with the runner and the simulated engine ------------------------------------------------
+
+faults = st.builds(
+    Fault,
+    crash_on_attempts=st.sampled_from([(), (), (1,), (1, 2), (2,)]),
+    oom_above_batch_size=st.sampled_from([None, None, 3]),
+    hangs=st.booleans(),
+    ignores_cancel=st.booleans(),
+    start_delay_s=st.sampled_from([0.0, 2.0, 300.0]),
+    never_prepares=st.booleans(),
+    lost_after_s=st.sampled_from([None, None, 0.5, 6.0, 30.0]),
+)
+
+
+class Kept:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[str, int]] = []
+        self.verdicts: dict[str, Verdict] = {}
+
+    def save_attempt(self, run_id: str, result: Result) -> None:
+        self.attempts.append((result.case_key, result.attempt))
+
+    def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
+        assert case_key not in self.verdicts
+        self.verdicts[case_key] = verdict
+
+
+class Onlooker:
+    """Passes everything on to the watch, and asks for a stop at the moment that it was given."""
+
+    def __init__(self, watch: Watch, stop: Callable[[], None], stop_after: int | None) -> None:
+        self.watch = watch
+        self.stop = stop
+        self.left = stop_after
+
+    def heard(self, news: Event | Progress | Command) -> None:
+        if isinstance(news, Event_):
+            self.watch.event(news)
+        elif isinstance(news, Command_):
+            self.watch.command(news)
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                self.stop()
+
+
+Event_: Any = (DeviceReady, DeviceLost, CaseStarted, CaseMeasured, CaseFinished, DeadlinePassed, StopRequested)
+Command_: Any = (PrepareDevice, StartCase, CancelCase, ReleaseDevice, RecordAttempt, RecordVerdict)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    cases=plans,
+    given=dispatch_settings,
+    faulty=st.lists(st.tuples(st.integers(0, 11), st.booleans(), faults), max_size=4),
+    stop_after=st.none() | st.integers(1, 60),
+    now=st.booleans(),
+)
+def test_a_simulated_run_ends_whatever_goes_wrong(
+    cases: tuple[Case, ...],
+    given: DispatchSettings,
+    faulty: list[tuple[int, bool, Fault]],
+    stop_after: int | None,
+    now: bool,
+) -> None:
+    targets = {
+        (cases[index % len(cases)].key if is_case else cases[index % len(cases)].device.id): fault
+        for index, is_case, fault in faulty
+    }
+    watch, kept, stopper = Watch(cases, given), Kept(), Stopper()
+    onlooker = Onlooker(watch, lambda: stopper.ask("Ctrl-C", now=now), stop_after)
+    outcome = asyncio.run(
+        Runner(
+            run_id="a-run",
+            cases=cases,
+            settings=given,
+            engine=SimulatedEngine(faults=targets),
+            recorder=kept,
+            listeners=(onlooker,),
+            stopper=stopper,
+        ).run()
+    )
+    assert not watch.active
+    assert kept.verdicts == watch.verdicts == {found.case.key: found.verdict for found in outcome.cases}
+    assert set(kept.verdicts) == {case.key for case in cases}
+    assert Counter(kept.attempts) == Counter(
+        (key, n) for key, tries in watch.begun.items() for n in range(1, tries + 1)
+    )
+    for found in outcome.cases:
+        assert found.verdict is not None
+        if found.verdict.has_figure:
+            assert found.result is not None
+            assert found.result.samples_ms

@@ -1,0 +1,701 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.dispatch.deadlines import Deadlines
+from orchestrator.dispatch.invariants import check_invariants
+from orchestrator.dispatch.machine import Dispatcher
+from orchestrator.dispatch.messages import (
+    CancelCase,
+    CaseFinished,
+    CaseMeasured,
+    CaseStarted,
+    DeadlinePassed,
+    DeviceLost,
+    DeviceReady,
+    PrepareDevice,
+    RecordAttempt,
+    RecordVerdict,
+    ReleaseDevice,
+    StartCase,
+    StopRequested,
+)
+from orchestrator.dispatch.policies import RETRYABLE, HostLoad, is_tried_again, may_start, turn
+from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
+from orchestrator.dispatch.state import (
+    AttemptRecord,
+    AttemptState,
+    Board,
+    CaseState,
+    DeviceState,
+    ImpossibleTransitionError,
+)
+from tests.builders import a_case, a_device, a_result, a_workload
+from workers.protocol import DeviceKind, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.dispatch.messages import Command, Event
+    from workers.protocol import Case
+
+SETTINGS = DispatchSettings(
+    attempts=2,
+    prepare_timeout_s=10,
+    start_timeout_s=20,
+    case_timeout_s=100,
+    collect_timeout_s=5,
+    cancel_timeout_s=3,
+)
+EXCLUSIVE = DispatchSettings(host_concurrency=HostConcurrency.EXCLUSIVE)
+
+
+def case_on(selector: str = "gpu:0", number: int = 1, host: str = "gpu01") -> Case:
+    workload = a_workload(batch_size=number)
+    return a_case(a_device(host, selector), workload, key=f"{host}-{selector}-{number}")
+
+
+class Bench:
+    """A dispatcher that has begun, invariants checked after every event; ``done`` is what the last one gave."""
+
+    def __init__(self, *cases: Case, settings: DispatchSettings = SETTINGS) -> None:
+        self.dispatcher = Dispatcher(cases, settings)
+        self.done = self.dispatcher.begin(0.0)
+
+    def hear(self, event: Event) -> tuple[Command, ...]:
+        self.done = self.dispatcher.handle(event)
+        self.dispatcher.check_invariants()
+        return self.done
+
+    def ready(self, *selectors: str, host: str = "gpu01", at: float = 1.0) -> tuple[Command, ...]:
+        found = [command for s in selectors for command in self.hear(DeviceReady(at=at, device_id=f"{host}/{s}"))]
+        return tuple(found)
+
+    def started(self, case: Case, attempt: int = 1, at: float = 2.0) -> tuple[Command, ...]:
+        return self.hear(CaseStarted(at=at, case_key=case.key, attempt=attempt))
+
+    def measured(self, case: Case, attempt: int = 1, at: float = 3.0) -> tuple[Command, ...]:
+        return self.hear(CaseMeasured(at=at, case_key=case.key, attempt=attempt))
+
+    def finished(
+        self, case: Case, attempt: int = 1, verdict: Verdict = Verdict.OK, reason: str | None = None, at: float = 4.0
+    ) -> tuple[Command, ...]:
+        result = a_result(case, attempt, verdict=verdict, reason=reason)
+        return self.hear(CaseFinished(at=at, case_key=case.key, attempt=attempt, result=result))
+
+    def lost(self, selector: str = "gpu:0", at: float = 5.0) -> tuple[Command, ...]:
+        return self.hear(DeviceLost(at=at, device_id=f"gpu01/{selector}", reason="the host went away"))
+
+    def overdue(self) -> tuple[Command, ...]:
+        deadline = self.dispatcher.next_deadline
+        assert deadline is not None
+        return self.hear(DeadlinePassed(at=deadline))
+
+    def stop(self, *, now: bool = False, at: float = 6.0) -> tuple[Command, ...]:
+        return self.hear(StopRequested(at=at, now=now, reason="Ctrl-C"))
+
+    def state(self, selector: str = "gpu:0") -> DeviceState:
+        return self.dispatcher.device(f"gpu01/{selector}").state
+
+
+def verdict(case: Case, verdict: Verdict, reason: str | None = None) -> RecordVerdict:
+    return RecordVerdict(case_key=case.key, verdict=verdict, reason=reason)
+
+
+def release(selector: str = "gpu:0") -> ReleaseDevice:
+    return ReleaseDevice(device_id=f"gpu01/{selector}")
+
+
+# --- the life of a case ----------------------------------------------------------------------------------------
+
+
+def test_a_plan_without_cases_is_done_at_once() -> None:
+    bench = Bench()
+    assert bench.done == ()
+    assert bench.dispatcher.is_done
+    assert bench.dispatcher.next_deadline is None
+
+
+def test_begin_prepares_every_device_once_in_the_plans_order() -> None:
+    cases = [case_on("gpu:1"), case_on("gpu:0"), case_on("gpu:1", 2), case_on(host="attic")]
+    assert Bench(*cases).done == tuple(PrepareDevice(device=cases[i].device) for i in (0, 1, 3))
+
+
+def test_a_case_goes_from_queued_to_done() -> None:
+    case = case_on()
+    bench = Bench(case)
+    assert bench.dispatcher.case(case.key).state is CaseState.QUEUED
+    assert bench.ready("gpu:0") == (StartCase(case=case, attempt=1),)
+    assert bench.dispatcher.case(case.key).attempt_state is AttemptState.STARTING
+    assert bench.started(case) == ()
+    assert bench.dispatcher.case(case.key).attempt_state is AttemptState.RUNNING
+    assert bench.measured(case) == ()
+    assert bench.dispatcher.case(case.key).attempt_state is AttemptState.COLLECTING
+    was_done = bench.dispatcher.is_done
+    assert bench.finished(case) == (verdict(case, Verdict.OK), release())
+    assert not was_done
+    assert bench.dispatcher.case(case.key).verdict is Verdict.OK
+    assert bench.dispatcher.is_done
+    assert bench.dispatcher.next_deadline is None
+
+
+def test_a_device_takes_its_cases_in_the_plans_order() -> None:
+    first, second, third = (case_on(number=number) for number in (3, 1, 2))
+    bench = Bench(first, second, third)
+    assert bench.ready("gpu:0") == (StartCase(case=first, attempt=1),)
+    assert bench.finished(first) == (verdict(first, Verdict.OK), StartCase(case=second, attempt=1))
+    assert bench.finished(second) == (verdict(second, Verdict.OK), StartCase(case=third, attempt=1))
+
+
+def test_the_reason_of_a_result_is_the_reason_of_its_verdict() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    assert bench.finished(case, verdict=Verdict.NOISY, reason="sd 12 %")[0] == verdict(case, Verdict.NOISY, "sd 12 %")
+
+
+def test_views_show_what_is_going_on() -> None:
+    cases = [case_on(number=number) for number in (1, 2, 3)]
+    bench = Bench(*cases)
+    bench.ready("gpu:0")
+    bench.finished(cases[0])
+    counts = bench.dispatcher.counts
+    assert (counts.queued, counts.active, counts.done, counts.total) == (1, 1, 1, 3)
+    (device,) = bench.dispatcher.devices()
+    assert device == bench.dispatcher.device("gpu01/gpu:0")
+    assert (device.state, device.queued, device.done, device.reason) == (DeviceState.BUSY, 1, 1, None)
+    assert device.active == bench.dispatcher.case(cases[1].key)
+    assert [(view.case, view.state, view.attempts) for view in bench.dispatcher.cases()] == [
+        (cases[0], CaseState.DONE, 1),
+        (cases[1], CaseState.ACTIVE, 1),
+        (cases[2], CaseState.QUEUED, 0),
+    ]
+
+
+# --- attempts --------------------------------------------------------------------------------------------------
+
+
+def test_a_crashed_case_is_tried_again_before_the_next_one() -> None:
+    first, second = case_on(number=1), case_on(number=2)
+    bench = Bench(first, second)
+    bench.ready("gpu:0")
+    assert bench.finished(first, verdict=Verdict.CRASHED) == (StartCase(case=first, attempt=2),)
+    crashed_again = bench.finished(first, 2, Verdict.CRASHED, "SIGSEGV")
+    assert crashed_again == (verdict(first, Verdict.CRASHED, "SIGSEGV"), StartCase(case=second, attempt=1))
+    assert bench.dispatcher.case(first.key).attempts == 2
+
+
+@pytest.mark.parametrize("ending", sorted(set(Verdict) - RETRYABLE))
+def test_other_endings_are_not_tried_again(ending: Verdict) -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    assert bench.finished(case, verdict=ending) == (verdict(case, ending), release())
+
+
+def test_only_crashes_are_tried_again_and_only_so_often() -> None:
+    assert is_tried_again(Verdict.CRASHED, attempt=1, attempts=2)
+    assert not is_tried_again(Verdict.CRASHED, attempt=2, attempts=2)
+    assert not is_tried_again(Verdict.OOM, attempt=1, attempts=2)
+
+
+# --- deadlines -------------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_not_ready_in_time_is_lost_with_its_cases() -> None:
+    cases = [case_on(number=number) for number in (1, 2)]
+    bench = Bench(*cases)
+    assert bench.dispatcher.next_deadline == 10.0
+    reason = "its agent was not ready within 10 s"
+    assert bench.overdue() == (*(verdict(case, Verdict.HOST_DOWN, reason) for case in cases), release())
+    assert bench.state() is DeviceState.LOST
+    assert bench.dispatcher.device("gpu01/gpu:0").reason == reason
+    assert bench.dispatcher.is_done
+
+
+@pytest.mark.parametrize(
+    ("reached", "deadline", "reason"),
+    [
+        ((), 21.0, "did not start within 20 s"),
+        ((Bench.started,), 102.0, "was not measured within 100 s"),
+        ((Bench.started, Bench.measured), 8.0, "its result did not come within 5 s"),
+    ],
+)
+def test_every_state_of_an_attempt_has_a_deadline(
+    reached: tuple[Callable[[Bench, Case], object], ...], deadline: float, reason: str
+) -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    for step in reached:
+        step(bench, case)
+    assert bench.dispatcher.next_deadline == deadline
+    assert bench.hear(DeadlinePassed(at=deadline - 0.01)) == ()
+    cancel = CancelCase(case_key=case.key, attempt=1, verdict=Verdict.TIMEOUT, reason=reason)
+    assert bench.overdue() == (cancel,)
+    assert bench.dispatcher.case(case.key).attempt_state is AttemptState.CANCELLING
+    assert bench.finished(case, verdict=Verdict.TIMEOUT, reason=reason) == (
+        verdict(case, Verdict.TIMEOUT, reason),
+        release(),
+    )
+
+
+def test_a_cancel_that_nobody_answers_loses_the_device() -> None:
+    first, second = case_on(number=1), case_on(number=2)
+    bench = Bench(first, second)
+    bench.ready("gpu:0")
+    bench.overdue()
+    assert bench.dispatcher.next_deadline == 24.0
+    reason = "did not start within 20 s; its agent did not end it within 3 s"
+    assert bench.overdue() == (
+        RecordAttempt(case_key=first.key, attempt=1, verdict=Verdict.HOST_DOWN, reason=reason),
+        verdict(first, Verdict.HOST_DOWN, reason),
+        verdict(second, Verdict.HOST_DOWN, reason),
+        release(),
+    )
+    assert bench.state() is DeviceState.LOST
+    assert bench.dispatcher.is_done
+
+
+def test_deadlines_that_come_together_are_all_met() -> None:
+    cases = [case_on("gpu:0"), case_on("gpu:1")]
+    bench = Bench(*cases)
+    assert len([command for command in bench.overdue() if isinstance(command, RecordVerdict)]) == 2
+
+
+def test_the_soonest_deadline_comes_first_and_a_new_one_replaces_the_old() -> None:
+    deadlines = Deadlines()
+    deadlines.set("a", 3.0)
+    deadlines.set("b", 2.0)
+    deadlines.set("a", 1.0)
+    assert (deadlines.next, deadlines.of("a"), deadlines.of("c")) == (1.0, 1.0, None)
+    assert deadlines.pop_due(0.5) is None
+    assert deadlines.pop_due(5.0) == "a"
+    deadlines.clear("c")
+    deadlines.clear("b")
+    assert deadlines.pop_due(5.0) is None
+    assert deadlines.next is None
+
+
+def test_replaced_deadlines_are_cleared_away() -> None:
+    deadlines = Deadlines()
+    deadlines.set("late", 1e9)
+    for second in range(10_000):
+        deadlines.set("a", float(second))
+    assert len(deadlines) < 200
+    assert deadlines.pop_due(1e9 - 1) == "a"
+    assert deadlines.next == 1e9
+
+
+# --- losses ----------------------------------------------------------------------------------------------------
+
+
+def test_a_device_lost_at_work_takes_its_attempt_and_its_cases_with_it() -> None:
+    first, second = case_on(number=1), case_on(number=2)
+    bench = Bench(first, second)
+    bench.ready("gpu:0")
+    bench.started(first)
+    reason = "the host went away"
+    assert bench.lost() == (
+        RecordAttempt(case_key=first.key, attempt=1, verdict=Verdict.HOST_DOWN, reason=reason),
+        verdict(first, Verdict.HOST_DOWN, reason),
+        verdict(second, Verdict.HOST_DOWN, reason),
+    )
+    assert bench.dispatcher.is_done
+
+
+def test_a_device_lost_before_it_is_ready_takes_its_cases_with_it() -> None:
+    case = case_on()
+    bench = Bench(case)
+    assert bench.lost() == (verdict(case, Verdict.HOST_DOWN, "the host went away"),)
+
+
+def test_a_device_lost_while_it_waits_makes_room_for_nobody_else_by_mistake() -> None:
+    first, second, third = (case_on(f"gpu:{index}") for index in range(3))
+    bench = Bench(first, second, third, settings=EXCLUSIVE)
+    bench.ready("gpu:0", "gpu:1", "gpu:2")
+    assert bench.lost("gpu:1") == (verdict(second, Verdict.HOST_DOWN, "the host went away"),)
+    assert bench.finished(first) == (verdict(first, Verdict.OK), release("gpu:0"), StartCase(case=third, attempt=1))
+
+
+def test_late_words_of_a_lost_device_change_nothing() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.lost()
+    assert bench.lost() == ()
+    assert bench.ready("gpu:0") == ()
+    assert bench.started(case) == ()
+    assert bench.measured(case) == ()
+    assert bench.finished(case) == ()
+    assert bench.dispatcher.case(case.key).verdict is Verdict.HOST_DOWN
+
+
+def test_late_words_of_a_released_device_change_nothing() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.stop()
+    assert bench.ready("gpu:0") == ()
+    assert bench.lost() == ()
+    assert bench.state() is DeviceState.RELEASED
+
+
+def test_late_words_of_an_attempt_that_is_being_cancelled_change_nothing() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.overdue()
+    deadline = bench.dispatcher.next_deadline
+    assert bench.started(case) == ()
+    assert bench.measured(case) == ()
+    assert bench.dispatcher.next_deadline == deadline
+    assert bench.finished(case) == (verdict(case, Verdict.OK), release())
+
+
+def test_a_result_is_awaited_until_its_attempt_is_over() -> None:
+    case = case_on()
+    bench = Bench(case)
+    assert not bench.dispatcher.awaits(case.key, 1)
+    bench.ready("gpu:0")
+    assert bench.dispatcher.awaits(case.key, 1)
+    assert not bench.dispatcher.awaits(case.key, 2)
+    bench.lost()
+    assert not bench.dispatcher.awaits(case.key, 1)
+
+
+# --- stopping --------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_lets_running_cases_end_and_begins_no_other() -> None:
+    running, queued, elsewhere = case_on(number=1), case_on(number=2), case_on("gpu:1")
+    bench = Bench(running, queued, elsewhere)
+    bench.ready("gpu:0")
+    was_stopping = bench.dispatcher.stopping
+    assert bench.stop() == (
+        verdict(queued, Verdict.NOT_RUN, "Ctrl-C"),
+        verdict(elsewhere, Verdict.NOT_RUN, "Ctrl-C"),
+        release("gpu:1"),
+    )
+    assert (was_stopping, bench.dispatcher.stopping) == (False, True)
+    assert bench.stop() == ()
+    assert bench.finished(running) == (verdict(running, Verdict.OK), release("gpu:0"))
+    assert bench.dispatcher.is_done
+
+
+def test_a_stop_releases_devices_that_wait_for_their_host() -> None:
+    first, second = case_on("gpu:0"), case_on("gpu:1")
+    bench = Bench(first, second, settings=EXCLUSIVE)
+    bench.ready("gpu:0", "gpu:1")
+    assert bench.stop() == (verdict(second, Verdict.NOT_RUN, "Ctrl-C"), release("gpu:1"))
+    assert bench.finished(first) == (verdict(first, Verdict.OK), release("gpu:0"))
+
+
+def test_a_case_that_crashes_while_stopping_is_not_tried_again() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.stop()
+    assert bench.finished(case, verdict=Verdict.CRASHED) == (verdict(case, Verdict.CRASHED), release())
+
+
+@pytest.mark.parametrize("soft_first", [False, True])
+def test_a_stop_at_once_cancels_running_cases(soft_first: bool) -> None:
+    starting, running, queued = case_on("gpu:0"), case_on("gpu:1"), case_on("gpu:1", 2)
+    bench = Bench(starting, running, queued)
+    bench.ready("gpu:0", "gpu:1")
+    bench.started(running)
+    if soft_first:
+        bench.stop()
+    cancels = [command for command in bench.stop(now=True) if isinstance(command, CancelCase)]
+    assert cancels == [
+        CancelCase(case_key=case.key, attempt=1, verdict=Verdict.CANCELLED, reason="Ctrl-C")
+        for case in (starting, running)
+    ]
+    assert bench.dispatcher.next_deadline == 9.0
+    assert bench.stop(now=True) == ()
+    assert bench.finished(running, verdict=Verdict.CANCELLED) == (verdict(running, Verdict.CANCELLED), release("gpu:1"))
+
+
+def test_a_stop_at_once_waits_for_results_that_are_on_their_way() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.measured(case)
+    assert bench.stop(now=True) == ()
+    assert bench.finished(case) == (verdict(case, Verdict.OK), release())
+
+
+# --- what may run beside what ----------------------------------------------------------------------------------
+
+
+def test_gpus_of_a_host_work_side_by_side() -> None:
+    first, second = case_on("gpu:0"), case_on("gpu:1")
+    bench = Bench(first, second)
+    assert bench.ready("gpu:0", "gpu:1") == (StartCase(case=first, attempt=1), StartCase(case=second, attempt=1))
+
+
+def test_a_cpu_device_waits_until_the_gpus_of_its_host_have_ended() -> None:
+    cpu, first, second = case_on("cpu"), case_on("gpu:0", 1), case_on("gpu:0", 2)
+    bench = Bench(cpu, first, second)
+    assert bench.ready("cpu", "gpu:0") == (StartCase(case=first, attempt=1),)
+    assert bench.finished(first) == (verdict(first, Verdict.OK), StartCase(case=second, attempt=1))
+    assert bench.finished(second) == (verdict(second, Verdict.OK), release(), StartCase(case=cpu, attempt=1))
+
+
+def test_a_cpu_device_waits_for_no_gpu_that_is_lost() -> None:
+    cpu, gpu = case_on("cpu"), case_on("gpu:0")
+    bench = Bench(cpu, gpu)
+    bench.ready("cpu")
+    assert bench.lost("gpu:0") == (
+        verdict(gpu, Verdict.HOST_DOWN, "the host went away"),
+        StartCase(case=cpu, attempt=1),
+    )
+
+
+def test_a_gpu_begins_beside_other_gpus_and_never_beside_a_cpu_device() -> None:
+    busy_cpu = HostLoad(preparing=0, active_cpus=1, active_gpus=0)
+    assert not may_start(DeviceKind.GPU, busy_cpu, HostConcurrency.CONCURRENT)
+    assert may_start(DeviceKind.GPU, HostLoad(preparing=1, active_cpus=0, active_gpus=3), HostConcurrency.CONCURRENT)
+
+
+def test_cpu_devices_of_a_host_work_one_after_the_other() -> None:
+    first, second = case_on("cpu:0-7"), case_on("cpu:8-15")
+    bench = Bench(first, second)
+    assert bench.ready("cpu:0-7", "cpu:8-15") == (StartCase(case=first, attempt=1),)
+    assert StartCase(case=second, attempt=1) in bench.finished(first)
+
+
+def test_hosts_do_not_wait_for_each_other() -> None:
+    here, there = case_on("cpu"), case_on("cpu", host="attic")
+    bench = Bench(here, there)
+    assert bench.ready("cpu") == (StartCase(case=here, attempt=1),)
+    assert bench.ready("cpu", host="attic") == (StartCase(case=there, attempt=1),)
+
+
+def test_an_exclusive_host_works_on_one_case_at_a_time_in_the_plans_order() -> None:
+    plan = [case_on("gpu:1", 1), case_on("cpu", 1), case_on("gpu:1", 2), case_on("cpu", 2)]
+    bench = Bench(*plan, settings=EXCLUSIVE)
+    assert bench.ready("cpu") == ()  # not beside an agent that starts
+    begun = [command for command in bench.ready("gpu:1") if isinstance(command, StartCase)]
+    for case in plan:
+        assert begun == [StartCase(case=case, attempt=1)]
+        begun = [command for command in bench.finished(case) if isinstance(command, StartCase)]
+    assert bench.dispatcher.is_done
+
+
+@pytest.mark.parametrize("kind", list(DeviceKind))
+@pytest.mark.parametrize("load", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_an_exclusive_host_must_be_quiet(kind: DeviceKind, load: tuple[int, int, int]) -> None:
+    preparing, cpus, gpus = load
+    given = HostLoad(preparing=preparing, active_cpus=cpus, active_gpus=gpus)
+    assert not may_start(kind, given, HostConcurrency.EXCLUSIVE)
+    assert may_start(kind, HostLoad(preparing=0, active_cpus=0, active_gpus=0), HostConcurrency.EXCLUSIVE)
+
+
+def test_gpus_go_before_cpus_only_where_devices_work_side_by_side() -> None:
+    side_by_side = [
+        turn(DeviceKind.CPU, 0, HostConcurrency.CONCURRENT),
+        turn(DeviceKind.GPU, 1, HostConcurrency.CONCURRENT),
+    ]
+    assert side_by_side[1] < side_by_side[0]
+    assert turn(DeviceKind.CPU, 0, HostConcurrency.EXCLUSIVE) < turn(DeviceKind.GPU, 1, HostConcurrency.EXCLUSIVE)
+
+
+# --- what cannot be --------------------------------------------------------------------------------------------
+
+
+def test_two_cases_of_one_key_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^two cases of the plan have the key gpu01-gpu:0-1$"):
+        Dispatcher([case_on(), case_on()], SETTINGS)
+
+
+def test_two_devices_of_one_id_are_refused() -> None:
+    cases = [a_case(a_device("gpu01", "gpu:0", name=name)) for name in ("one", "another")]
+    with pytest.raises(ValueError, match=r"^two devices of the plan are called gpu01/gpu:0$"):
+        Dispatcher(cases, SETTINGS)
+
+
+def test_a_run_begins_once_and_before_any_event() -> None:
+    dispatcher = Dispatcher([case_on()], SETTINGS)
+    with pytest.raises(RuntimeError, match=r"DeviceReady came before begin\(\)"):
+        dispatcher.handle(DeviceReady(at=1.0, device_id="gpu01/gpu:0"))
+    dispatcher.begin(0.0)
+    with pytest.raises(RuntimeError, match="called twice"):
+        dispatcher.begin(0.0)
+
+
+def test_an_impossible_event_is_told_with_the_story_of_its_case() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.started(case)
+    bench.finished(case, verdict=Verdict.CRASHED, at=12.5)
+    with pytest.raises(ImpossibleTransitionError) as caught:
+        bench.started(case, attempt=1)
+    assert str(caught.value) == (
+        "CaseStarted of attempt 1 cannot come while attempt 2 of case gpu01-gpu:0-1 on gpu01/gpu:0 is starting;"
+        " its story so far:\n"
+        "         1.000  StartCase (attempt 1)\n"
+        "         2.000  CaseStarted (attempt 1)\n"
+        "        12.500  CaseFinished (attempt 1)\n"
+        "        12.500  StartCase (attempt 2)"
+    )
+
+
+def test_an_impossible_event_of_a_device_is_told_with_its_story() -> None:
+    bench = Bench(case_on())
+    bench.ready("gpu:0")
+    with pytest.raises(ImpossibleTransitionError) as caught:
+        bench.ready("gpu:0")
+    assert str(caught.value) == (
+        "DeviceReady cannot come while device gpu01/gpu:0 is busy; its story so far:\n"
+        "         0.000  PrepareDevice\n"
+        "         1.000  DeviceReady\n"
+        "         1.000  StartCase"
+    )
+
+
+@pytest.mark.parametrize("hear", [Bench.started, Bench.measured, Bench.finished])
+def test_words_of_a_case_that_was_never_begun_are_impossible(hear: Callable[[Bench, Case], object]) -> None:
+    case = case_on()
+    with pytest.raises(ImpossibleTransitionError, match="nothing yet"):
+        hear(Bench(case), case)
+
+
+@pytest.mark.parametrize("hear", [Bench.started, Bench.measured, Bench.finished])
+def test_nothing_follows_on_a_result(hear: Callable[[Bench, Case], object]) -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.finished(case)
+    with pytest.raises(ImpossibleTransitionError, match=r"attempt 1 of case .* is done"):
+        hear(bench, case)
+
+
+def test_a_case_starts_only_once() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.started(case)
+    with pytest.raises(ImpossibleTransitionError, match="is running"):
+        bench.started(case)
+
+
+def test_a_case_that_is_not_queued_cannot_be_begun() -> None:
+    board = Board.of([case_on()])
+    (record,) = board.cases.values()
+    board.move_case(record, StartCase, 1.0)
+    with pytest.raises(ImpossibleTransitionError, match=r"StartCase cannot come while case .* is active"):
+        board.move_case(record, StartCase, 2.0)
+
+
+def test_unknown_cases_and_devices_are_errors() -> None:
+    bench = Bench(case_on())
+    with pytest.raises(KeyError, match="elsewhere"):
+        bench.hear(DeviceReady(at=1.0, device_id="elsewhere"))
+    with pytest.raises(KeyError, match="gpu01-gpu:9-1"):
+        bench.started(case_on("gpu:9"))
+
+
+# --- the invariants themselves: each must be able to fail ------------------------------------------------------
+
+
+def a_board(*cases: Case) -> Board:
+    """The board of a run that has begun, its first device at work on its first case and all others idle."""
+    board = Board.of(cases)
+    for device in board.devices.values():
+        board.move_device(device, PrepareDevice, 0.0)
+        board.move_device(device, DeviceReady, 1.0)
+    device = next(iter(board.devices.values()))
+    record = device.queue.popleft()
+    device.active = record.attempt = AttemptRecord(case=record, number=1)
+    board.move_device(device, StartCase, 1.0)
+    board.move_case(record, StartCase, 1.0)
+    board.deadlines.set(device.device.id, 9.0)
+    return board
+
+
+def busy_without_attempt(board: Board) -> None:
+    board.devices["gpu01/gpu:0"].active = None
+
+
+def busy_with_what_is_over(board: Board) -> None:
+    board.cases["gpu01-gpu:0-1"].attempt.state = AttemptState.DONE  # type: ignore[union-attr]
+
+
+def busy_without_deadline(board: Board) -> None:
+    board.deadlines.clear("gpu01/gpu:0")
+
+
+def idle_with_deadline(board: Board) -> None:
+    board.deadlines.set("gpu01/cpu", 3.0)
+
+
+def closed_with_cases(board: Board) -> None:
+    board.devices["gpu01/cpu"].state = DeviceState.LOST
+
+
+def idle_without_cases(board: Board) -> None:
+    board.devices["gpu01/cpu"].queue.clear()
+
+
+def out_of_order(board: Board) -> None:
+    board.devices["gpu01/gpu:0"].queue.reverse()
+
+
+def load_miscounted(board: Board) -> None:
+    board.hosts["gpu01"].preparing = 1
+
+
+def cpu_beside_gpu(board: Board) -> None:
+    board.move_device(board.devices["gpu01/cpu"], StartCase, 2.0)
+
+
+def cases_miscounted(board: Board) -> None:
+    board.counts[CaseState.DONE] = 7
+
+
+def devices_miscounted(board: Board) -> None:
+    board.open_devices = 0
+
+
+def in_two_places(board: Board) -> None:
+    board.devices["gpu01/cpu"].queue.append(board.cases["gpu01-gpu:0-2"])
+
+
+def verdict_too_early(board: Board) -> None:
+    board.cases["gpu01-gpu:0-2"].verdict = Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (busy_without_attempt, "is busy with the active attempt None"),
+        (busy_with_what_is_over, "busy with an attempt that is done"),
+        (busy_without_deadline, "is busy without a deadline"),
+        (idle_with_deadline, "is idle with a deadline"),
+        (closed_with_cases, "is lost with 1 cases queued"),
+        (idle_without_cases, "has nothing left and was not released"),
+        (out_of_order, "has left the plan's order"),
+        (load_miscounted, "and counts HostLoad"),
+        (cpu_beside_gpu, "one of them must be alone"),
+        (cases_miscounted, "and counted as"),
+        (devices_miscounted, "2 devices are open and 0 are counted"),
+        (in_two_places, "is queued and in 2 places"),
+        (verdict_too_early, "with the verdict"),
+    ],
+)
+def test_a_broken_invariant_is_noticed(spoil: Callable[[Board], None], message: str) -> None:
+    board = a_board(case_on("gpu:0", 1), case_on("gpu:0", 2), case_on("gpu:0", 3), case_on("cpu"))
+    check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
+    spoil(board)
+    with pytest.raises(AssertionError, match=message):
+        check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
+
+
+def test_an_idle_device_that_could_work_is_noticed() -> None:
+    board = a_board(case_on("gpu:0"), case_on("gpu:1"))
+    with pytest.raises(AssertionError, match="device gpu01/gpu:1 waits although its host has room"):
+        check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
