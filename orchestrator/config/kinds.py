@@ -1,0 +1,217 @@
+"""The kinds of values that a config's keys take, and the marks and errors that go with them.
+
+Each kind checks itself and says in the JSON Schema what it expects.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    StrictInt,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+import workers
+from orchestrator.config.quantities import DURATION_FORMS, SHARE_FORMS, format_duration, parse_duration, parse_share
+from orchestrator.config.selectors import (
+    HOST_NAME_FORMS,
+    MAX_HOSTS,
+    SELECTOR_FORMS,
+    DeviceSelector,
+    count_hosts,
+    parse_selector,
+)
+from workers import models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+T = TypeVar("T")
+
+#: Marks a key in the JSON Schema as one that muster knows and cannot do yet; its value says what is missing.
+NOT_YET: Final = "x-not-supported-yet"
+#: Beside it: values of that form are supported all the same.
+EXCEPT: Final = "x-except"
+#: In the JSON Schema: what is expected, in words, where type and bounds do not tell.
+EXPECTED: Final = "x-expected"
+
+STORE_FORMS: Final = "the store's URL, such as sqlite:///muster.db"
+
+#: Kinds of pydantic errors that are ours: ``expected`` completes "expected …", ``problem`` stands alone.
+EXPECTED_ERROR: Final = "muster_expected"
+CHOICE_ERROR: Final = "muster_choice"
+PROBLEM_ERROR: Final = "muster_problem"
+NOT_YET_ERROR: Final = "muster_not_yet"
+
+
+def not_yet(feature: str, *, supported: str | None = None) -> dict[str, Any]:
+    """Return the mark of a key that is not built yet; values that match ``supported``, and its default, are."""
+    return {NOT_YET: feature} | ({EXCEPT: supported} if supported else {})
+
+
+def expected(text: str) -> PydanticCustomError:
+    """Return the error of a value that is not what ``text`` says."""
+    return PydanticCustomError(EXPECTED_ERROR, "{expected}", {"expected": text})
+
+
+def choice(names: tuple[str, ...]) -> PydanticCustomError:
+    """Return the error of a value that is none of ``names``."""
+    return PydanticCustomError(CHOICE_ERROR, "one of {names}", {"names": ", ".join(names), "choices": list(names)})
+
+
+def problem(text: str) -> PydanticCustomError:
+    """Return an error whose text stands alone."""
+    return PydanticCustomError(PROBLEM_ERROR, "{text}", {"text": text})
+
+
+class _OneOrMany:
+    """In the JSON Schema: a list may be written as its only entry."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        node = handler(core_schema)
+        return {"anyOf": [node["items"], node]}
+
+
+def _host_address(value: str) -> str:
+    if re.search(r"[{}\s]", value.replace("{name}", "")):
+        raise expected("an address without spaces; of names in braces only {name} is known")
+    return value
+
+
+def _store_url(value: str) -> str:
+    if not re.match(r"(sqlite:///.|(?!sqlite:)[a-z]+(\+[a-z0-9]+)?://[^/])", value):
+        raise expected(STORE_FORMS)
+    return value
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _parsed(parse: Callable[[Any], T], value: object) -> T:
+    """Return ``parse(value)``; its ValueError says what was expected."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise expected(str(error)) from error
+
+
+def _duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise expected(DURATION_FORMS)
+    return _parsed(parse_duration, value)
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise expected(SHARE_FORMS)
+    return _parsed(parse_share, value)
+
+
+def _selector(value: object) -> DeviceSelector:
+    if isinstance(value, DeviceSelector):
+        return value
+    if not isinstance(value, str):
+        raise expected(f"a device: {SELECTOR_FORMS}; one with a comma needs quotes")
+    return _parsed(parse_selector, value)
+
+
+def _host_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise expected(HOST_NAME_FORMS)
+    if _parsed(count_hosts, value) > MAX_HOSTS:
+        raise expected(f"at most {MAX_HOSTS:,} hosts")
+    return value
+
+
+def framework_names() -> tuple[str, ...]:
+    """Return the frameworks that there are, by their files' names; imports none of them."""
+    folders = [f"{folder}/frameworks" for folder in workers.__path__]
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(folders) if module.name != "base"))
+
+
+def _model(value: object) -> str:
+    if not isinstance(value, str) or value not in models.names():
+        raise choice(models.names())
+    return value
+
+
+def _framework(value: object) -> str:
+    if not isinstance(value, str) or value not in framework_names():
+        raise choice(framework_names())
+    return value
+
+
+def text_schema(expected: str) -> WithJsonSchema:
+    """Return what the JSON Schema says of a kind of text."""
+    return WithJsonSchema({"type": "string", "minLength": 1, EXPECTED: expected})
+
+
+#: A list, or its only entry as it is.
+Swept: TypeAlias = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed), _OneOrMany()]
+Seconds: TypeAlias = Annotated[
+    float, PlainValidator(_duration), PlainSerializer(format_duration), text_schema(DURATION_FORMS)
+]
+Share: TypeAlias = Annotated[
+    float, PlainValidator(_share), WithJsonSchema({"type": ["string", "number"], EXPECTED: SHARE_FORMS})
+]
+Selector: TypeAlias = Annotated[
+    DeviceSelector,
+    PlainValidator(_selector),
+    PlainSerializer(str),
+    text_schema(f"a device: {SELECTOR_FORMS}"),
+]
+HostName: TypeAlias = Annotated[str, PlainValidator(_host_name), text_schema(HOST_NAME_FORMS)]
+#: No enumeration in the JSON Schema: a new model or framework is one new file, and nothing else changes.
+ModelName: TypeAlias = Annotated[str, PlainValidator(_model), text_schema("the name of a model, such as alexnet")]
+FrameworkName: TypeAlias = Annotated[str, PlainValidator(_framework), text_schema("a framework, such as tensorflow")]
+Whole: TypeAlias = Annotated[StrictInt, Field(ge=0, le=2**53)]
+Positive: TypeAlias = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
+#: One line of text.
+Line: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"), text_schema("one line of text")
+]
+HostAddress: TypeAlias = Annotated[Line, AfterValidator(_host_address)]
+StoreUrl: TypeAlias = Annotated[Line, AfterValidator(_store_url), text_schema(STORE_FORMS)]
+
+
+def is_built_only(info: ValidationInfo) -> bool:
+    """True where keys that are not built yet are to be refused."""
+    return bool(info.context and info.context.get("built_only"))
+
+
+class Keys(BaseModel):
+    """A mapping of the config: its keys and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_by_alias=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_what_is_not_built(cls, value: object, info: ValidationInfo) -> object:
+        """Raise for a key that was given and is marked :func:`not_yet`, where the context asks for it."""
+        field = cls.model_fields[info.field_name or ""]
+        extra = field.json_schema_extra
+        if not is_built_only(info) or not isinstance(extra, dict) or NOT_YET not in extra:
+            return value
+        supported = extra.get(EXCEPT)
+        is_supported = isinstance(value, str) and isinstance(supported, str) and re.match(supported, value)
+        if value == field.get_default() or is_supported:
+            return value
+        raise PydanticCustomError(NOT_YET_ERROR, "{feature}", {"feature": str(extra[NOT_YET])})

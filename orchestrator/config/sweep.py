@@ -1,0 +1,157 @@
+"""A parameter matrix expands into what is measured. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from orchestrator.errors import ConfigError
+from workers.protocol import Compiler, DeviceKind, Fetch, Layout, Pass, Precision, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TypeAlias
+
+    from orchestrator.config.schema import LayoutChoice, SweepEntry, WorkloadConfig
+
+    _Lists: TypeAlias = tuple[
+        tuple[str, ...],
+        tuple[str, ...],
+        tuple[int, ...],
+        tuple[Precision, ...],
+        tuple[LayoutChoice, ...],
+        tuple[Compiler, ...],
+        tuple[Fetch, ...],
+        tuple[Pass, ...],
+    ]
+
+#: The most combinations that a config may ask for; more is a typo, and would take weeks to measure.
+MAX_COMBINATIONS: Final = 100_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweptWorkload:
+    """A workload whose layout may still depend on the device."""
+
+    model: str
+    pass_: Pass
+    batch_size: int
+    precision: Precision
+    #: ``None`` for the layout that suits the device.
+    layout: Layout | None
+    compiler: Compiler
+    framework: str
+    fetch: Fetch
+
+
+def resolve(swept: SweptWorkload, kind: DeviceKind) -> Workload:
+    """Return the workload as it is on a device of that kind: where the layout is open, NHWC on a CPU, NCHW on a GPU."""
+    suitable = Layout.NCHW if kind is DeviceKind.GPU else Layout.NHWC
+    return Workload(
+        model=swept.model,
+        pass_=swept.pass_,
+        batch_size=swept.batch_size,
+        precision=swept.precision,
+        layout=suitable if swept.layout is None else swept.layout,
+        compiler=swept.compiler,
+        framework=swept.framework,
+        fetch=swept.fetch,
+    )
+
+
+def resolve_all(swept: Iterable[SweptWorkload], kind: DeviceKind) -> tuple[Workload, ...]:
+    """Return the workloads on a device of that kind; those that become the same there stand once, the first."""
+    return tuple(dict.fromkeys(resolve(one, kind) for one in swept))
+
+
+def count(workloads: Iterable[WorkloadConfig]) -> int:
+    """Return how many combinations the lists make, before any is left out or found to be a duplicate."""
+    return sum(math.prod(map(len, _lists(sweep))) for one in workloads for sweep in _sweeps(one))
+
+
+def expand(workloads: Sequence[WorkloadConfig]) -> tuple[SweptWorkload, ...]:
+    """Return every combination of each workload's lists, as written, the passes varying fastest.
+
+    Combinations that an ``exclude`` entry matches are left out; then each ``include`` entry adds the lists once more
+    with its own values in place of theirs. Of duplicates the first stays. Raises ConfigError for more than
+    :data:`MAX_COMBINATIONS`.
+    """
+    if (combinations := count(workloads)) > MAX_COMBINATIONS:
+        raise ConfigError(
+            f"the workloads make {combinations:,} combinations; at most {MAX_COMBINATIONS:,} can be run",
+            remedy="shorten the lists of values, or split the config in two",
+        )
+    return tuple(dict.fromkeys(swept for one in workloads for swept in _expand_one(one)))
+
+
+def idle_exclusions(workload: WorkloadConfig) -> tuple[int, ...]:
+    """Return the places of ``exclude`` entries that match no combination: likely a slip of the pen."""
+    combinations = tuple(_combinations(workload))
+    return tuple(
+        index for index, entry in enumerate(workload.exclude) if not any(_matches(entry, one) for one in combinations)
+    )
+
+
+def _expand_one(workload: WorkloadConfig) -> Iterator[SweptWorkload]:
+    own, *included = _sweeps(workload)
+    for swept in _combinations(own):
+        if not any(_matches(entry, swept) for entry in workload.exclude):
+            yield swept
+    for sweep in included:
+        yield from _combinations(sweep)
+
+
+def _sweeps(workload: WorkloadConfig) -> tuple[WorkloadConfig, ...]:
+    """Return the workload itself, then once more for each ``include`` entry, with its values in place."""
+    return (workload, *(workload.model_copy(update=entry.given) for entry in workload.include))
+
+
+def _combinations(sweep: WorkloadConfig) -> Iterator[SweptWorkload]:
+    for model, framework, batch_size, precision, layout, compiler, fetch, pass_ in itertools.product(*_lists(sweep)):
+        yield SweptWorkload(
+            model=model,
+            pass_=pass_,
+            batch_size=batch_size,
+            precision=precision,
+            layout=layout.layout,
+            compiler=compiler,
+            framework=framework,
+            fetch=fetch,
+        )
+
+
+def _lists(sweep: WorkloadConfig) -> _Lists:
+    """Return the lists of values from the slowest to the fastest to vary."""
+    return (
+        sweep.model,
+        sweep.framework,
+        sweep.batch_size,
+        sweep.precision,
+        sweep.layout,
+        sweep.compiler,
+        sweep.fetch,
+        sweep.passes,
+    )
+
+
+def _matches(entry: SweepEntry, swept: SweptWorkload) -> bool:
+    """True where the combination has one of the entry's values for every parameter that the entry names."""
+    layouts = None if entry.layout is None else tuple(choice.layout for choice in entry.layout)
+    return (
+        _is_one_of(swept.model, entry.model)
+        and _is_one_of(swept.pass_, entry.passes)
+        and _is_one_of(swept.batch_size, entry.batch_size)
+        and _is_one_of(swept.precision, entry.precision)
+        and _is_one_of(swept.layout, layouts)
+        and _is_one_of(swept.compiler, entry.compiler)
+        and _is_one_of(swept.framework, entry.framework)
+        and _is_one_of(swept.fetch, entry.fetch)
+    )
+
+
+def _is_one_of(value: T, values: tuple[T, ...] | None) -> bool:
+    return values is None or value in values
