@@ -1,0 +1,198 @@
+"""What every framework must do; one suite over all that are found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.builders import a_device, a_workload
+from tests.contract.network_reference import gradients, last_tensor
+from workers import frameworks
+from workers.frameworks.base import UnsupportedError, WrongDeviceError
+from workers.models.initial import initial_values
+from workers.models.layers import Conv, Dense, Flatten, Layer, MaxPool, Model, Padding
+from workers.protocol import Compiler, Device, Fetch, Layout, Pass, Precision, Verdict, Workload
+
+if TYPE_CHECKING:
+    from workers.frameworks.base import Framework
+
+Array: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+#: Everything that AlexNet is made of, small enough for differences: odd sides, SAME with uneven padding, stride 2.
+TINY = Model(
+    name="tiny",
+    description="One of each.",
+    source="tests",
+    input_shape=(11, 9, 2),
+    layers=(
+        Conv(name="conv1", filters=3, kernel=4, stride=2, padding=Padding.SAME),
+        MaxPool(name="pool1", kernel=3, stride=1, padding=Padding.SAME),
+        Conv(name="conv2", filters=4, kernel=3, padding=Padding.VALID, relu=False),
+        MaxPool(name="pool2", kernel=2, stride=1, padding=Padding.VALID),
+        Flatten(name="flatten"),
+        Dense(name="dense1", units=5, bias=False),
+        Dense(name="dense2", units=3, relu=False),
+    ),
+    weight_sd=0.5,
+    input_sd=1.0,
+)
+
+#: Of the difference's norm to the reference's. float32 keeps 24 bits; bfloat16 keeps 8, whose rounding also lets
+#: another pixel win a pool here and there.
+TOLERANCE = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 0.1}
+
+#: What a step must tell of, on every device.
+FACTS = ("name", "version", "device", "intra_op_threads", "inter_op_threads", "xla_flags", "cuda", "cudnn")
+
+
+def this_cpu() -> Device:
+    return a_device(cores=tuple(sorted(os.sched_getaffinity(0))))
+
+
+@pytest.fixture(params=frameworks.names())
+def framework(request: pytest.FixtureRequest) -> Framework:
+    found = frameworks.load(request.param)
+    reason = found.available()
+    if reason is not None:
+        pytest.skip(reason)
+    found.prepare(this_cpu())
+    return found
+
+
+def outputs(framework: Framework, workload: Workload, model: Model = TINY) -> tuple[Array, ...]:
+    step = framework.build(model, workload, this_cpu())
+    step()
+    return step.outputs()
+
+
+def assert_close(found: Array, expected: Array, precision: Precision) -> None:
+    assert found.shape == expected.shape
+    assert np.linalg.norm(found - expected) <= TOLERANCE[precision] * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("fetch", Fetch)
+@pytest.mark.parametrize("precision", Precision)
+def test_forward_is_the_network_s_last_tensor(
+    framework: Framework, precision: Precision, fetch: Fetch, batch_size: int
+) -> None:
+    values = initial_values(TINY, batch_size)
+    (found,) = outputs(framework, a_workload(batch_size=batch_size, precision=precision, fetch=fetch))
+    assert_close(found, last_tensor(TINY, values.images, values.parameters), precision)
+
+
+@pytest.mark.parametrize("fetch", Fetch)
+@pytest.mark.parametrize("precision", Precision)
+def test_forward_backward_is_the_gradient_for_every_parameter(
+    framework: Framework, precision: Precision, fetch: Fetch
+) -> None:
+    values = initial_values(TINY, 3)
+    workload = a_workload(pass_=Pass.FORWARD_BACKWARD, batch_size=3, precision=precision, fetch=fetch)
+    found = outputs(framework, workload)
+    expected = gradients(TINY, values.images, values.parameters)
+    assert len(found) == len(expected) == 7
+    for tensor, reference in zip(found, expected, strict=True):
+        assert_close(tensor, reference, precision)
+
+
+@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize("other", [{"compiler": Compiler.XLA}, {"layout": Layout.NCHW}])
+def test_compiler_and_layout_change_no_result(framework: Framework, pass_: Pass, other: dict[str, object]) -> None:
+    plain = a_workload(pass_=pass_, batch_size=2)
+    try:
+        found = outputs(framework, replace(plain, **other))  # type: ignore[arg-type]
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    for tensor, reference in zip(found, outputs(framework, plain), strict=True):
+        assert_close(tensor, reference, Precision.FLOAT32)
+
+
+def test_the_output_follows_the_input(framework: Framework) -> None:
+    (one,) = outputs(framework, a_workload(batch_size=2), TINY)
+    (other,) = outputs(framework, a_workload(batch_size=2), replace(TINY, input_sd=2.0))
+    # No ReLU before the last layer is left out and biases are zero: twice the input is twice the output.
+    assert_close(other, 2 * one, Precision.FLOAT32)
+    assert np.abs(one).max() > 0
+
+
+def test_a_step_gives_the_same_every_time(framework: Framework) -> None:
+    step = framework.build(TINY, a_workload(batch_size=2), this_cpu())
+    step()
+    first = step.outputs()[0].copy()
+    step()
+    assert np.array_equal(step.outputs()[0], first)
+
+
+def test_a_step_tells_what_is_really_in_use(framework: Framework) -> None:
+    device = this_cpu()
+    environment = framework.build(TINY, a_workload(batch_size=1), device).environment
+    assert environment.get("framework.intra_op_threads").value == len(device.cores)
+    for name in FACTS:
+        fact = environment.get(f"framework.{name}")
+        assert fact.reason != "not recorded", name
+        assert (fact.value is None) == (fact.reason is not None), name
+
+
+def test_other_threads_than_the_device_s_cores_are_refused(framework: Framework) -> None:
+    with pytest.raises(WrongDeviceError, match="threads"):
+        framework.build(TINY, a_workload(batch_size=1), replace(this_cpu(), cores=this_cpu().cores[:-1] or (0, 1)))
+
+
+def test_cores_that_the_process_may_not_use_are_refused(framework: Framework) -> None:
+    beyond = tuple(4096 + core for core in this_cpu().cores)
+    with pytest.raises(WrongDeviceError, match="this process may use"):
+        framework.build(TINY, a_workload(batch_size=1), replace(this_cpu(), cores=beyond))
+
+
+def test_a_gpu_that_is_not_there_is_refused(framework: Framework) -> None:
+    with pytest.raises(WrongDeviceError):
+        framework.build(TINY, a_workload(batch_size=1), a_device(selector="gpu:0"))
+
+
+def test_a_layer_that_nobody_wrote_is_unsupported(framework: Framework) -> None:
+    class Unknown:
+        name = "unknown"
+
+        def __init__(self, like: Layer) -> None:
+            self.output_shape = like.output_shape
+            self.parameters = like.parameters
+            self.multiply_adds = like.multiply_adds
+
+    model = replace(TINY, layers=(Unknown(TINY.layers[0]), *TINY.layers[1:]))
+    with pytest.raises(UnsupportedError, match=r"layer unknown: .* nothing for Unknown") as caught:
+        framework.build(model, a_workload(batch_size=1), this_cpu())
+    assert framework.verdict_of(caught.value) is Verdict.UNSUPPORTED
+
+
+def test_running_out_of_memory_is_an_oom(framework: Framework) -> None:
+    assert framework.verdict_of(MemoryError("Unable to allocate 2.00 TiB")) is Verdict.OOM
+
+
+def test_any_other_error_is_a_crash(framework: Framework) -> None:
+    assert framework.verdict_of(ZeroDivisionError("division by zero")) is Verdict.CRASHED
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_the_peak_is_a_figure(framework: Framework, precision: Precision) -> None:
+    peak = framework.peak_flops(a_workload(precision=precision), this_cpu())
+    # Between a toy and the fastest machine there is.
+    assert 1e8 < peak < 1e18
+
+
+@pytest.mark.parametrize("name", frameworks.names())
+def test_asking_whether_a_framework_is_there_imports_nothing_heavy(name: str) -> None:
+    check = f"import sys; from workers import frameworks; found = frameworks.load({name!r}); found.available(); "
+    check += "found.verdict_of(ValueError()); print([m for m in ('numpy', 'tensorflow', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_an_unknown_framework_lists_those_there_are() -> None:
+    with pytest.raises(frameworks.UnknownFrameworkError, match="no framework is called 'base', there are tensorflow"):
+        frameworks.load("base")

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from workers import models
+from workers.models.initial import initial_values
+from workers.models.layers import Conv, Dense, Flatten, Layer, MaxPool, Model, Padding
+from workers.protocol import Pass
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workers.models.layers import Shape
+
+
+def a_model(*layers: Layer, input_shape: Shape = (8, 8, 3)) -> Model:
+    return Model(
+        name="tiny",
+        description="A tiny one.",
+        source="tests",
+        input_shape=input_shape,
+        layers=layers,
+        weight_sd=0.1,
+        input_sd=0.1,
+    )
+
+
+# Multiply-adds of each convolution for one image: output height x width x filters x (kernel area x channels in).
+CONV1 = 56 * 56 * 64 * (11 * 11 * 3)  # SAME, stride 4: 224 / 4 = 56
+CONV2 = 27 * 27 * 192 * (5 * 5 * 64)  # pool 3/2 VALID: (56 - 3) // 2 + 1 = 27
+CONV3 = 13 * 13 * 384 * (3 * 3 * 192)  # pool 3/2 VALID: (27 - 3) // 2 + 1 = 13
+CONV4 = 13 * 13 * 256 * (3 * 3 * 384)
+CONV5 = 13 * 13 * 256 * (3 * 3 * 256)
+CONVOLUTIONS = CONV1 + CONV2 + CONV3 + CONV4 + CONV5
+
+CONVOLUTION_PARAMETERS = (
+    (11 * 11 * 3 * 64 + 64)
+    + (5 * 5 * 64 * 192 + 192)
+    + (3 * 3 * 192 * 384 + 384)
+    + (3 * 3 * 384 * 256 + 256)
+    + (3 * 3 * 256 * 256 + 256)
+)
+
+
+def test_alexnet_has_the_shapes_of_the_script() -> None:
+    assert models.get("alexnet").shapes() == (
+        (56, 56, 64),
+        (27, 27, 64),
+        (27, 27, 192),
+        (13, 13, 192),
+        (13, 13, 384),
+        (13, 13, 256),
+        (13, 13, 256),
+        (6, 6, 256),
+    )
+
+
+def test_alexnet_multiply_adds_by_hand() -> None:
+    assert models.get("alexnet").multiply_adds == CONVOLUTIONS == 658_145_280
+
+
+def test_alexnet_parameters_by_hand() -> None:
+    assert models.get("alexnet").parameters == CONVOLUTION_PARAMETERS == 2_469_696
+
+
+def test_alexnet_flop_at_the_seed_s_batch() -> None:
+    alexnet = models.get("alexnet")
+    assert alexnet.flop(128, Pass.FORWARD) == 2 * 128 * CONVOLUTIONS == 168_485_191_680
+    assert alexnet.flop(128, Pass.FORWARD_BACKWARD) == 2 * 128 * (3 * CONVOLUTIONS - CONV1) == 486_804_553_728
+
+
+def test_alexnet_layers_each_by_hand() -> None:
+    counted = [placed.multiply_adds for placed in models.get("alexnet").placed()]
+    assert counted == [CONV1, 0, CONV2, 0, CONV3, CONV4, CONV5, 0]
+
+
+def test_alexnet_owt_adds_three_fully_connected_layers() -> None:
+    owt = models.get("alexnet-owt")
+    dense = (6 * 6 * 256) * 4096 + 4096 * 4096 + 4096 * 1000
+    assert owt.multiply_adds == CONVOLUTIONS + dense == 716_767_232
+    assert owt.parameters == CONVOLUTION_PARAMETERS + dense + (4096 + 4096 + 1000) == 61_100_840
+    assert owt.shapes()[-4:] == ((9216,), (4096,), (4096,), (1000,))
+    assert owt.flop(1, Pass.FORWARD_BACKWARD) == 2 * (3 * (CONVOLUTIONS + dense) - CONV1)
+
+
+def test_alexnet_owt_has_a_relu_after_every_layer() -> None:
+    layers = models.get("alexnet-owt").layers
+    assert all(layer.relu and layer.bias for layer in layers if isinstance(layer, Conv | Dense))
+
+
+def test_names_are_those_that_get_knows() -> None:
+    assert models.names() == ("alexnet", "alexnet-owt")
+    assert all(models.get(name).name == name for name in models.names())
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(models.UnknownModelError) as caught:
+        models.get("alexnt")
+    assert str(caught.value) == ("no model is called 'alexnt', there are alexnet, alexnet-owt; did you mean 'alexnet'?")
+
+
+def test_an_unknown_model_like_no_other_gets_no_guess() -> None:
+    with pytest.raises(models.UnknownModelError, match=r"alexnet-owt$"):
+        models.get("zzz")
+
+
+def test_listing_models_loads_nothing_heavy() -> None:
+    check = "import sys; from workers import models; models.get('alexnet').multiply_adds; "
+    check += "print([name for name in ('numpy', 'tensorflow', 'ray') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout == "[]\n"
+
+
+NEW_FILE = """
+from workers.models.layers import Conv, Model
+VARIANTS = (Model(name="{name}", description="", source="", input_shape=(4, 4, 3), weight_sd=1.0, input_sd=1.0,
+                  layers=(Conv(name="c", filters=1, kernel=1),)),)
+"""
+
+
+def listed_with_a_new_file(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    folder.joinpath("newcomer.py").write_text(NEW_FILE.format(name=name))
+    look = (
+        f"from workers import models; models.__path__.append({str(folder)!r}); print(models.get({name!r}).parameters)"
+    )
+    return subprocess.run([sys.executable, "-c", look], capture_output=True, text=True)
+
+
+def test_a_new_model_is_one_file(tmp_path: Path) -> None:
+    assert listed_with_a_new_file(tmp_path, "newcomer").stdout == "4\n"
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    assert (
+        "two models are called 'alexnet'; the second in newcomer.py"
+        in listed_with_a_new_file(tmp_path, "alexnet").stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding", "expected"),
+    [
+        (224, 11, 4, Padding.SAME, 56),
+        (227, 11, 4, Padding.VALID, 55),
+        (5, 2, 2, Padding.SAME, 3),
+        (5, 2, 2, Padding.VALID, 2),
+        (3, 3, 1, Padding.VALID, 1),
+        (2, 5, 1, Padding.SAME, 2),
+    ],
+)
+def test_a_window_s_places(side: int, kernel: int, stride: int, padding: Padding, expected: int) -> None:
+    layer = Conv(name="c", filters=4, kernel=kernel, stride=stride, padding=padding)
+    assert layer.output_shape((side, side, 3)) == (expected, expected, 4)
+
+
+def test_without_a_bias_there_are_weights_alone() -> None:
+    model = a_model(Conv(name="c", filters=4, kernel=3, bias=False), Flatten(name="f"))
+    assert [parameter.name for parameter in model.placed()[0].parameters] == ["c/weights"]
+    assert model.parameters == 3 * 3 * 3 * 4
+
+
+def test_the_image_s_gradient_is_not_counted_whatever_the_first_layer() -> None:
+    # A pool first: the convolution is still the first layer with weights. 4x4 places x 2 filters x (9 x 3).
+    model = a_model(MaxPool(name="p", kernel=2, stride=2), Conv(name="c", filters=2, kernel=3))
+    conv = 4 * 4 * 2 * 27
+    assert model.flop(5, Pass.FORWARD_BACKWARD) == 2 * 5 * (3 * conv - conv)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((Conv(name="c", filters=1, kernel=9, padding=Padding.VALID),), "c: a 9x9 kernel with VALID padding"),
+        ((MaxPool(name="p", kernel=9, stride=1),), "p: a 9x9 kernel with VALID padding does not fit 8x8"),
+        ((Dense(name="d", units=2),), "d: expected one row of numbers.*put a Flatten before it"),
+        ((Flatten(name="f"), Conv(name="c", filters=1, kernel=1)), "c: expected an image"),
+        ((Flatten(name="f"), MaxPool(name="p", kernel=1, stride=1)), "p: expected an image"),
+        ((Flatten(name="f"), Flatten(name="g")), "g: expected an image"),
+        ((Flatten(name="a"), Dense(name="a", units=1)), "two layers are called a"),
+        ((MaxPool(name="p", kernel=2, stride=2),), "no layer has weights"),
+        ((), "no layer has weights"),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layers: tuple[Layer, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"model tiny: {message}"):
+        a_model(*layers)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 8, 3), (8, 8, -1)])
+def test_an_empty_input_is_refused(shape: Shape) -> None:
+    with pytest.raises(ValueError, match="model tiny: its input cannot have the shape"):
+        a_model(Conv(name="c", filters=1, kernel=1), input_shape=shape)
+
+
+def test_sizes_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="c: stride must be at least 1, not 0"):
+        Conv(name="c", filters=1, kernel=1, stride=0)
+    with pytest.raises(ValueError, match="p: kernel must be at least 1, not 0"):
+        MaxPool(name="p", kernel=0, stride=1)
+    with pytest.raises(ValueError, match="d: units must be at least 1, not -4"):
+        Dense(name="d", units=-4)
+
+
+def test_initial_weights_are_truncated_normal_and_biases_zero() -> None:
+    model = a_model(Conv(name="c", filters=64, kernel=11), Flatten(name="f"), Dense(name="d", units=64))
+    values = initial_values(model, batch_size=64)
+    kernel, biases, weights, _ = values.parameters
+    for tensor in (kernel, weights):
+        assert np.abs(tensor).max() <= 0.2
+        # Standard deviation of a normal cut at two: 0.8796 of the whole one's.
+        assert tensor.std() == pytest.approx(0.08796, rel=0.02)
+        assert tensor.mean() == pytest.approx(0, abs=0.002)
+    assert not biases.any()
+
+
+def test_initial_images_are_normal() -> None:
+    images = initial_values(a_model(Conv(name="c", filters=1, kernel=1), input_shape=(64, 64, 3)), batch_size=4).images
+    assert images.shape == (4, 64, 64, 3)
+    assert images.dtype == np.float32
+    assert images.std() == pytest.approx(0.1, rel=0.02)
+    assert np.abs(images).max() > 0.3
+
+
+def test_initial_values_are_the_same_every_time() -> None:
+    model = a_model(Conv(name="c", filters=2, kernel=3))
+    first, second = initial_values(model, 2), initial_values(model, 2)
+    assert np.array_equal(first.images, second.images)
+    assert np.array_equal(first.parameters[0], second.parameters[0])

@@ -1,0 +1,382 @@
+"""TensorFlow 2: any model as one compiled function a pass, its weights and input held as variables on the device.
+
+Importing this module imports no TensorFlow: the functions that need it do, in the measuring child alone.
+
+A ``tf.function`` and the session of the seed's script run the same kernels: both end in the same partitioned graph
+(seen with ``RunMetadata.partition_graphs``; ``benchmarks/fidelity.py`` compares the times). What a step is to compute
+is what the function returns: a graph that only groups operations (``tf.group``) is emptied by TensorFlow's dependency
+optimiser, for a control edge to an operation without effects can be cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from workers.frameworks.base import UnsupportedError, WrongDeviceError
+from workers.models.initial import initial_values
+from workers.models.layers import Conv, Dense, Flatten, MaxPool
+from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, Pass, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from workers.models.layers import Layer, Model
+    from workers.protocol import Device, Workload
+
+#: Rows of the square matrices whose product is taken as the attainable peak: large enough to be bound by arithmetic,
+#: small enough for a few products a second on two cores.
+_PEAK_ROWS: Final = {DeviceKind.CPU: 2048, DeviceKind.GPU: 8192}
+_PEAK_PRODUCTS: Final = 5
+#: No further product is begun after this; the first one counts whatever it took.
+_PEAK_TIME_S: Final = 0.5
+
+#: Names of exception classes, so that nothing need be imported to tell them apart.
+_OOM_CLASSES: Final = frozenset({"ResourceExhaustedError", "MemoryError"})
+_UNSUPPORTED_CLASSES: Final = frozenset({"UnsupportedError", "UnimplementedError"})
+#: TensorFlow, CUDA and XLA also report a full memory as InternalError, UnknownError or RuntimeError.
+_OOM_MARKS: Final = ("OOM when", "out of memory", "OUT_OF_MEMORY", "failed to allocate", "bad_alloc")
+#: ... and a missing kernel as InvalidArgumentError or NotFoundError.
+_UNSUPPORTED_MARKS: Final = (
+    "No OpKernel was registered",
+    "is not in the list of allowed values",
+    "no supported kernel",
+    "could not satisfy device specification",
+    "could not satisfy explicit device specification",
+    "only supports NHWC",
+    "not supported on CPU",
+    "unsupported operation",
+)
+
+#: Where in TensorFlow's own making an error arose; of no use to people.
+_INNER_NAMES: Final = re.compile(r"\{\{function_node [^}]*\}\}\s*| *\[Op:\w+\].*")
+
+
+def available() -> str | None:
+    """Return why TensorFlow cannot be used here, with the command that mends it, or ``None``."""
+    if importlib.util.find_spec("tensorflow") is not None:
+        return None
+    return (
+        "TensorFlow is not installed; type: pip install 'muster-bench[cpu]', "
+        "or pip install 'muster-bench[gpu]' on a host with NVIDIA GPUs"
+    )
+
+
+def prepare(device: Device) -> None:
+    """Import TensorFlow and set what holds for the whole process: threads, placement, exact float32.
+
+    Raises RuntimeError if TensorFlow was started before with other threads.
+    """
+    import tensorflow as tf
+
+    threads = _threads(device)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # As many again: what TensorFlow takes by itself, and the seed's script with it.
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if device.kind is DeviceKind.CPU:
+        tf.config.set_visible_devices([], "GPU")
+    # An operation that the device cannot do is an error, never moved to another device.
+    tf.config.set_soft_device_placement(False)
+    # By default GPUs since Ampere round float32 factors to TensorFloat-32, and `float32` would not be what it says.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def build(model: Model, workload: Workload, device: Device) -> TensorflowStep:
+    """Return the compiled pass, which has run once, on ``device`` and nowhere else.
+
+    Forward is the network to its last tensor; forward-backward the gradients of ``tf.nn.l2_loss`` of that tensor with
+    respect to all weights and biases, as in TensorFlow r0.11's alexnet_benchmark. Raises :class:`UnsupportedError`,
+    :class:`WrongDeviceError`, and whatever TensorFlow raises (see :func:`verdict_of`).
+    """
+    import tensorflow as tf
+
+    _require_threads(device)
+    placement = _placement(device)
+    with _errors_in_plain_words(), tf.device(placement):
+        images, parameters = _variables(model, workload)
+        function = tf.function(
+            functools.partial(_run_pass, model, workload, images, parameters),
+            autograph=False,
+            jit_compile=True if workload.compiler is Compiler.XLA else None,
+        )
+        run = function.get_concrete_function()
+    step = TensorflowStep(run=run, placement=placement, fetch=workload.fetch, environment=_environment(device))
+    step()
+    step.require_placement()
+    return step
+
+
+def peak_flops(workload: Workload, device: Device) -> float:
+    """Return the FLOP/s of the best of a few large matrix products on ``device`` at the workload's precision."""
+    import tensorflow as tf
+
+    rows = _PEAK_ROWS[device.kind]
+    with tf.device(_placement(device)):
+        factor = tf.Variable(tf.cast(tf.random.stateless_normal((rows, rows), seed=(1, 2)), workload.precision.value))
+        product = tf.function(lambda: tf.matmul(factor, factor), autograph=False).get_concrete_function()
+        _seconds(product)
+        best_s, end = _seconds(product), time.perf_counter() + _PEAK_TIME_S
+        for _ in range(_PEAK_PRODUCTS - 1):
+            if time.perf_counter() > end:
+                break
+            best_s = min(best_s, _seconds(product))
+    return 2 * rows**3 / best_s
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """Return what an exception from building or running a step means: ``oom``, ``unsupported`` or ``crashed``."""
+    classes = {kind.__name__ for kind in type(error).__mro__}
+    message = str(error).lower()
+    if classes & _OOM_CLASSES or any(mark.lower() in message for mark in _OOM_MARKS):
+        return Verdict.OOM
+    if classes & _UNSUPPORTED_CLASSES or any(mark.lower() in message for mark in _UNSUPPORTED_MARKS):
+        return Verdict.UNSUPPORTED
+    return Verdict.CRASHED
+
+
+class TensorflowStep:
+    """One compiled pass; what its last call gave is kept until the next one has ended, as a session's caller would."""
+
+    def __init__(
+        self, *, run: Callable[[], Sequence[Any]], placement: str, fetch: Fetch, environment: Environment
+    ) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+        self._run = run
+        self._placement = placement
+        self._fetch = fetch
+        self._environment = environment
+        self._tensors: Sequence[Any] = ()
+        self._fetched: tuple[npt.NDArray[Any], ...] = ()
+
+    @property
+    def environment(self) -> Environment:
+        """What really is in use."""
+        return self._environment
+
+    def __call__(self) -> None:
+        """Run the pass once; return when the device has finished and, for ``fetch: host``, all outputs are copied."""
+        with _errors_in_plain_words():
+            with self._tf.device(self._placement):
+                tensors = self._run()
+            # GPUs work on while Python goes on. On a CPU the call itself waits, and this takes less than 0.1 ms.
+            self._tf.test.experimental.sync_devices()
+            if self._fetch is Fetch.HOST:
+                self._fetched = _on_host(tensors)
+        self._tensors = tensors
+
+    def outputs(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return what the last call gave, as float32: the last tensor, or the gradients in the parameters' order."""
+        import numpy as np
+
+        return tuple(array.astype(np.float32) for array in _on_host(self._tensors))
+
+    def require_placement(self) -> None:
+        """Raise :class:`WrongDeviceError` unless every output of the last call lies on the step's device."""
+        wanted = self._tf.DeviceSpec.from_string(self._placement)
+        for tensor in self._tensors:
+            found = self._tf.DeviceSpec.from_string(tensor.backing_device)
+            if (found.device_type, found.device_index) != (wanted.device_type, wanted.device_index):
+                raise WrongDeviceError(f"asked for {self._placement}, TensorFlow ran on {tensor.backing_device}")
+
+
+# --- one function a kind of layer -----------------------------------------------------------------------------
+
+
+@functools.singledispatch
+def _apply(layer: Layer, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    """Return the layer's output; ``parameters`` are its own."""
+    raise UnsupportedError(f"layer {layer.name}: TensorFlow's builder has nothing for {type(layer).__name__}")
+
+
+@_apply.register(Conv)
+def _apply_conv(layer: Conv, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    convolved = tf.nn.conv2d(tensor, parameters[0], layer.stride, layer.padding.value, data_format=layout.value)
+    if layer.bias:
+        convolved = tf.nn.bias_add(convolved, parameters[1], data_format=layout.value)
+    return tf.nn.relu(convolved) if layer.relu else convolved
+
+
+@_apply.register(MaxPool)
+def _apply_max_pool(layer: MaxPool, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.max_pool2d(tensor, layer.kernel, layer.stride, layer.padding.value, data_format=layout.value)
+
+
+@_apply.register(Flatten)
+def _apply_flatten(layer: Flatten, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    if layout is Layout.NCHW:
+        tensor = tf.transpose(tensor, (0, 2, 3, 1))
+    return tf.reshape(tensor, (tensor.shape[0], -1))
+
+
+@_apply.register(Dense)
+def _apply_dense(layer: Dense, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    product = tf.matmul(tensor, parameters[0])
+    if layer.bias:
+        product = tf.nn.bias_add(product, parameters[1])
+    return tf.nn.relu(product) if layer.relu else product
+
+
+# --- what a step is made of -----------------------------------------------------------------------------------
+
+
+def _variables(model: Model, workload: Workload) -> tuple[Any, list[Any]]:
+    """Return the input and all parameters as variables, so that nothing can be computed ahead of a step."""
+    import tensorflow as tf
+
+    values = initial_values(model, workload.batch_size)
+    images = values.images.transpose(0, 3, 1, 2) if workload.layout is Layout.NCHW else values.images
+    kind = tf.as_dtype(workload.precision.value)
+    return (
+        tf.Variable(tf.cast(images, kind), trainable=False),
+        [tf.Variable(tf.cast(parameter, kind)) for parameter in values.parameters],
+    )
+
+
+def _run_pass(model: Model, workload: Workload, images: Any, parameters: list[Any]) -> list[Any]:
+    """Return everything that the pass is to compute; what is not returned would not be computed."""
+    import tensorflow as tf
+
+    if workload.pass_ is Pass.FORWARD:
+        return [_last_tensor(model, workload.layout, images, parameters)]
+    with tf.GradientTape() as tape:
+        loss = tf.nn.l2_loss(_last_tensor(model, workload.layout, images, parameters))
+    gradients: list[Any] = tape.gradient(loss, parameters)
+    return gradients
+
+
+def _last_tensor(model: Model, layout: Layout, images: Any, parameters: Sequence[Any]) -> Any:
+    import tensorflow as tf
+
+    tensor, rest = tf.convert_to_tensor(images), iter(parameters)
+    for placed in model.placed():
+        tensor = _apply(placed.layer, tensor, [next(rest) for _ in placed.parameters], layout)
+    return tensor
+
+
+def _on_host(tensors: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:
+    """Copy from a GPU; on a CPU give the same memory another name, as ``session.run`` does."""
+    import numpy as np
+
+    return tuple(np.asarray(tensor) for tensor in tensors)
+
+
+def _seconds(product: Callable[[], Any]) -> float:
+    import tensorflow as tf
+
+    start = time.perf_counter()
+    product()
+    tf.test.experimental.sync_devices()
+    return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _errors_in_plain_words() -> Iterator[None]:
+    """Let TensorFlow's errors through with the one line that says what happened; a missing kernel as our own error."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        plain = _plain_words(error.message)
+        if verdict_of(error) is Verdict.UNSUPPORTED:
+            raise UnsupportedError(plain) from error
+        raise type(error)(error.node_def, error.op, plain) from error
+
+
+def _plain_words(message: str) -> str:
+    """Return the line that stands above ``[[{{node ...}}]]``, or the first, without the names of inner functions."""
+    lines = [line.strip() for line in _INNER_NAMES.sub("", message).splitlines() if line.strip()]
+    at_node = next((number for number, line in enumerate(lines) if line.startswith("[[{{node")), 0)
+    return lines[max(at_node - 1, 0)] if lines else "TensorFlow gives no reason"
+
+
+# --- where it runs --------------------------------------------------------------------------------------------
+
+
+def _threads(device: Device) -> int:
+    """All the cores of a CPU device; beside a GPU all that the process may use."""
+    return len(device.cores) or len(os.sched_getaffinity(0))
+
+
+def _require_threads(device: Device) -> None:
+    import tensorflow as tf
+
+    allowed = os.sched_getaffinity(0)
+    if not allowed.issuperset(device.cores):
+        raise WrongDeviceError(f"{device.id} has the cores {device.cores}, this process may use {sorted(allowed)}")
+    found = tf.config.threading.get_intra_op_parallelism_threads()
+    if found != _threads(device):
+        raise WrongDeviceError(f"{device.id} is to have {_threads(device)} threads, TensorFlow has {found}")
+
+
+def _placement(device: Device) -> str:
+    """Return TensorFlow's name of the device; the child has hidden every other GPU."""
+    import tensorflow as tf
+
+    if device.kind is DeviceKind.CPU:
+        return "/device:CPU:0"
+    visible = tf.config.list_logical_devices("GPU")
+    if len(visible) != 1:
+        raise WrongDeviceError(f"{device.id}: TensorFlow must see this GPU alone, it sees {len(visible)}")
+    return "/device:GPU:0"
+
+
+def _environment(device: Device) -> Environment:
+    import tensorflow as tf
+
+    built = tf.sysconfig.get_build_info()
+    logical = tf.config.list_logical_devices(device.kind.name)[0]
+    no_cuda = None if built.get("is_cuda_build") else "this TensorFlow is built for CPUs only"
+    facts = {
+        "framework.name": Fact(value="tensorflow"),
+        "framework.version": Fact(value=tf.__version__),
+        "framework.device": Fact(value=logical.name),
+        "framework.intra_op_threads": Fact(value=tf.config.threading.get_intra_op_parallelism_threads()),
+        "framework.inter_op_threads": Fact(value=tf.config.threading.get_inter_op_parallelism_threads()),
+        "framework.onednn": _onednn(),
+        "framework.xla_flags": _variable("XLA_FLAGS"),
+        # With auto-jit in here, `compiler: none` would not be what it says.
+        "framework.tf_xla_flags": _variable("TF_XLA_FLAGS"),
+        "framework.tf32": Fact(value=tf.config.experimental.tensor_float_32_execution_enabled()),
+        "framework.cuda": _fact(built.get("cuda_version"), no_cuda),
+        "framework.cudnn": _fact(built.get("cudnn_version"), no_cuda),
+    }
+    return Environment(facts=tuple(sorted(facts.items())))
+
+
+def _onednn() -> Fact:
+    """Whether oneDNN's kernels are in use: TensorFlow decides by build, processor and TF_ENABLE_ONEDNN_OPTS."""
+    try:
+        # No public name tells of it; its own tests ask here.
+        from tensorflow.python.util import _pywrap_util_port
+    except ImportError:
+        return Fact(value=None, reason="this TensorFlow does not tell")
+    return Fact(value=bool(_pywrap_util_port.IsMklEnabled()))
+
+
+def _variable(name: str) -> Fact:
+    return _fact(os.environ.get(name), f"{name} is not set")
+
+
+def _fact(value: str | None, reason: str | None) -> Fact:
+    if value is not None:
+        return Fact(value=value)
+    return Fact(value=None, reason=reason or "TensorFlow does not tell")

@@ -1,0 +1,54 @@
+"""What a model's parameters and input hold before the first step: the same numbers under every framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from workers.models.layers import Initial
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from workers.models.layers import Model, Parameter
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
+
+#: Any fixed number; timings do not hang on it, but outputs of two frameworks can be compared.
+SEED: Final = 11
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InitialValues:
+    """A batch of images and a model's parameters, as float32."""
+
+    #: Batch, height, width, channels, whatever the layout.
+    images: Floats
+    #: In the order of the model's layers, shaped as each :class:`Parameter` says.
+    parameters: tuple[Floats, ...]
+
+
+def initial_values(model: Model, batch_size: int) -> InitialValues:
+    """Return normal images and truncated normal weights by the model's standard deviations; biases are zero."""
+    import numpy as np
+
+    generator = np.random.default_rng(SEED)
+    parameters = tuple(
+        _values(generator, parameter, model.weight_sd) for placed in model.placed() for parameter in placed.parameters
+    )
+    images = generator.standard_normal((batch_size, *model.input_shape), dtype=np.float32)
+    images *= np.float32(model.input_sd)
+    return InitialValues(images=images, parameters=parameters)
+
+
+def _values(generator: np.random.Generator, parameter: Parameter, weight_sd: float) -> Floats:
+    import numpy as np
+
+    if parameter.initial is Initial.ZEROS:
+        return np.zeros(parameter.shape, np.float32)
+    values = generator.standard_normal(parameter.shape, dtype=np.float32)
+    # Truncated as TensorFlow does it: what lies beyond two standard deviations is drawn again.
+    while (beyond := np.abs(values) > 2).any():
+        values[beyond] = generator.standard_normal(int(beyond.sum()), dtype=np.float32)
+    return values * np.float32(weight_sd)
