@@ -90,6 +90,8 @@ def make_plan(
     ]
     if config.policy.order is Order.RANDOM:
         planned.sort(key=lambda item: _digest(f"{config.policy.seed}:{item.case.key}"))
+    # `layout: [auto, NHWC]` is one and the same case on a CPU.
+    planned = list({item.case.key: item for item in planned}.values())
     kept = [item for item in planned if _fits(item.case, parse_filters(only))]
     if not kept:
         raise UsageError(

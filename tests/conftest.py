@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from orchestrator.cluster.local import RAY_ENVIRONMENT, connect
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.cluster.base import ClusterHandle
+
+# `MUSTER_HYPOTHESIS=storm make test` looks much longer. No deadline an example: these machines are shared.
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
+hypothesis.settings.register_profile("storm", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("MUSTER_HYPOTHESIS", "ci" if os.environ.get("CI") else "fast"))
 
 # Ray reads these once, when it is imported, and some test modules import it.
 os.environ.update(RAY_ENVIRONMENT)

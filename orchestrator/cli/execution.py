@@ -81,6 +81,7 @@ async def _execute(order: Order) -> Executed:
     prepared = _narrowed(prepared, order)
     clock.lap("probe and plan")
     new = _new_run(order, prepared)
+    _try_report(new, config)
     with open_store(order.store) as store, store.exclusive(new.id):
         clock.lap("open the store")
         outcome, stopped = await _run_cases(order, new, prepared, store, clock)
@@ -96,6 +97,17 @@ async def _execute(order: Order) -> Executed:
         store_error=outcome.store_error,
         spent_s=clock.laps,
     )
+
+
+def _try_report(new: NewRun, config: Config) -> None:
+    """Draw the table before there are figures, so that a report that cannot be drawn is refused now and not at the end.
+
+    Raises :class:`UsageError` for references and rows that do not exist.
+    """
+    from orchestrator.cli.output import table_of
+
+    cases = tuple(CaseResult(case=case, position=i) for i, case in enumerate(new.cases))
+    table_of(_as_run(new, Outcome(cases=cases, store_error=None), RunState.RUNNING, None), config.report)
 
 
 def _narrowed(prepared: Prepared, order: Order) -> Prepared:
@@ -236,7 +248,7 @@ def _new_run(order: Order, prepared: Prepared) -> NewRun:
     )
 
 
-def _as_run(new: NewRun, outcome: Outcome, state: RunState, finished_at: datetime.datetime) -> Run:
+def _as_run(new: NewRun, outcome: Outcome, state: RunState, finished_at: datetime.datetime | None) -> Run:
     return Run(
         id=new.id,
         name=new.name,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.config.schema import ReportConfig
+    from orchestrator.report.table import Table
     from orchestrator.results import Run
 
 
@@ -20,16 +21,19 @@ def print_data(data: Any) -> None:
 
 def print_run(run: Run, report: ReportConfig, *, form: str, wide: bool) -> None:
     """Print a run's table as the config's ``report`` asks for it; as JSON always with every column."""
+    from orchestrator.report import renderers
+
+    table = table_of(run, report, wide=wide or form == "json")
+    sys.stdout.write(renderers.load(form)(table, width=_width(), color=_has_color()))
+
+
+def table_of(run: Run, report: ReportConfig, *, wide: bool = False) -> Table:
+    """Return a run's table; raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find."""
     # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
     from orchestrator.analysis import references
-    from orchestrator.report import renderers
     from orchestrator.report.build import build_table
 
-    table = build_table(
-        run, references=references.load(report.references), relative_to=report.relative_to, wide=wide or form == "json"
-    )
-    text = renderers.load(form)(table, width=_width(), color=_has_color())
-    sys.stdout.write(text)
+    return build_table(run, references=references.load(report.references), relative_to=report.relative_to, wide=wide)
 
 
 def seconds(value: float) -> str:
@@ -40,6 +44,11 @@ def seconds(value: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(number: int, what: str) -> str:
+    """Return ``1 case``, ``2 cases``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _width() -> int | None:

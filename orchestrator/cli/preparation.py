@@ -6,8 +6,6 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.config.schema import ClusterMode
-from orchestrator.errors import UsageError
 from orchestrator.inventory import take_inventory
 from orchestrator.planning import make_plan
 
@@ -32,12 +30,6 @@ class Prepared:
 
 def cluster_of(config: Config) -> Cluster:
     """Return the way to the config's hosts: the module of ``orchestrator.cluster`` named like its mode."""
-    if config.cluster.mode is ClusterMode.LOCAL and len(config.hosts) > 1:
-        names = ", ".join(host.name for host in config.hosts)
-        raise UsageError(
-            f"cluster mode local reaches this machine alone, and the config names {len(config.hosts)} hosts: {names}",
-            remedy="keep one host, or look at the whole lab with --simulate",
-        )
     module = importlib.import_module(f"orchestrator.cluster.{config.cluster.mode.value}")
     cluster: Cluster = module.connect(config.hosts[0].name)
     return cluster

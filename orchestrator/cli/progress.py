@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
+from orchestrator.cli.output import count
 from orchestrator.dispatch.messages import (
     CaseFinished,
     CaseStarted,
@@ -96,7 +97,7 @@ class PlainView:
 
     def __enter__(self) -> ProgressView:
         """Say how much there is to do."""
-        self.say(f"{len(self._cases)} cases")
+        self.say(count(len(self._cases), "case"))
         return self
 
     def __exit__(self, *_: object) -> None:

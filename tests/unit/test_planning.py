@@ -69,6 +69,11 @@ def test_layout_auto_is_settled_by_the_kind_of_device() -> None:
     }
 
 
+def test_a_layout_that_is_named_twice_in_other_words_is_one_case() -> None:
+    plan = _plan(_config(workloads=[{"model": "alexnet", "layout": ["auto", "NHWC"], "passes": "forward"}]))
+    assert _short(plan) == ["a forward", "b forward"]
+
+
 def test_a_host_can_be_measured_with_other_steps() -> None:
     config = _config(
         hosts=[{"name": "a", "devices": ["cpu"], "measure": {"steps": 5}}, {"name": "b", "devices": ["cpu"]}],

@@ -19,7 +19,7 @@ def check(
     json: options.Json = False,
 ) -> None:
     """Validate a config; every problem is shown at once, with its line."""
-    from orchestrator.cli.output import print_data
+    from orchestrator.cli.output import count, print_data
     from orchestrator.config.load import json_schema, load_config
     from orchestrator.config.sweep import expand
 
@@ -36,8 +36,4 @@ def check(
         return
     for note in loaded.notes:
         print(note)
-    print(f"{config}: fine: {_count(hosts, 'host')}, {_count(workloads, 'workload')}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    print(f"{config}: fine: {count(hosts, 'host')}, {count(workloads, 'workload')}")

@@ -80,9 +80,9 @@ def _why_not(planned: PlannedCase) -> str:
 
 
 def _total(made: Plan) -> str:
-    from orchestrator.cli.output import seconds
+    from orchestrator.cli.output import count, seconds
 
-    cases = f"{len(made.runnable)} cases on {len(made.devices)} devices"
+    cases = f"{count(len(made.runnable), 'case')} on {count(len(made.devices), 'device')}"
     skipped = len(made.cases) - len(made.runnable)
     parts = [cases if not skipped else f"{cases}, {skipped} that cannot be run"]
     if made.known_s:
