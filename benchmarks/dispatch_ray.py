@@ -74,9 +74,7 @@ def cases(count: int) -> list[Case]:
     for i in range(count):
         device = devices()[i % AGENTS]
         workload = Workload(model="alexnet", pass_=Pass.FORWARD, batch_size=i + 1)
-        made.append(
-            Case(key=case_key(device, workload, sampling), device=device, workload=workload, sampling=sampling)
-        )
+        made.append(Case(key=case_key(device, workload, sampling), device=device, workload=workload, sampling=sampling))
     return made
 
 

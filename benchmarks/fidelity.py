@@ -40,7 +40,7 @@ from workers.protocol import (
 ROOT = Path(__file__).resolve().parent.parent
 #: The seed's burn-in, and `seed_protocol.WARMUP_STEPS`.
 WARMUP_STEPS = 10
-#: What the issue asks for: medians of muster and of the script differ by no more than 3 %.
+#: The aim: medians of muster and of the script differ by no more than 3 %.
 LEAST_RATIO, GREATEST_RATIO = 0.97, 1.03
 TIMEOUT_S = 3600
 

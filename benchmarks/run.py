@@ -1,0 +1,190 @@
+"""Measure muster itself, and write benchmarks/RESULTS.md. `make bench` runs this; it takes about half an hour.
+
+Each benchmark is a script of its own that prints JSON; their ratios are taken against a floor in the same run, for
+the machines this runs on are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from workers import probe
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
+
+#: Arguments of each benchmark: as `make bench` runs them, and a look in a few minutes.
+FULL = {
+    "fidelity": ["--pairs", "7", "--steps", "30"],
+    "overhead": ["--pairs", "7"],
+    "dispatch_ray": ["--pairs", "7", "--cases", "3000"],
+    "dispatch_simulated": [],
+}
+QUICK = {
+    "fidelity": ["--pairs", "1", "--steps", "5"],
+    "overhead": ["--pairs", "1"],
+    "dispatch_ray": ["--pairs", "1", "--cases", "500"],
+    "dispatch_simulated": ["--devices", "100", "1000"],
+}
+
+
+def measured(name: str, arguments: list[str]) -> dict[str, Any]:
+    print(f"{name} …", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, HERE / f"{name}.py", *arguments], stdout=subprocess.PIPE, text=True, cwd=HERE.parent
+    )
+    if not done.stdout.strip():
+        raise SystemExit(f"{name} printed nothing (exit {done.returncode})")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def machine() -> list[str]:
+    facts = dict(probe.host_report("bench").environment.facts)
+    packages = ("tensorflow-cpu", "tensorflow", "ray", "numpy")
+    versions = [f"{name} {metadata.version(name)}" for name in packages if _is_installed(name)]
+    return [
+        f"- {facts['cpu.model'].value}, {facts['cpu.cores'].value} cores, {facts['host.os'].value},"
+        f" kernel {facts['host.kernel'].value}",
+        f"- Python {facts['python.version'].value}, {', '.join(versions)}",
+        f"- measured {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}; GPU figures: not measured",
+    ]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def page(found: dict[str, dict[str, Any]], arguments: dict[str, list[str]]) -> str:
+    parts = [
+        "# How muster measures up",
+        "Written by `make bench`. Medians, with the least and the greatest in brackets; ratios are taken pair by pair.",
+        "\n".join(machine()),
+        fidelity(found["fidelity"]),
+        overhead(found["overhead"]),
+        dispatch_ray(found["dispatch_ray"]),
+        dispatch_simulated(found["dispatch_simulated"]),
+        "## As printed",
+        *(
+            f"`python benchmarks/{name}.py {' '.join(arguments[name])}`\n\n```json\n{json.dumps(data, indent=2)}\n```"
+            for name, data in found.items()
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def fidelity(data: dict[str, Any]) -> str:
+    lines = [
+        "## Fidelity",
+        "",
+        "The median step of muster's measuring child (`fetch: host`) over that of a plain script of the seed's protocol",
+        "(graph mode, `session.run`), alternating in fresh processes. Aim: 0.97 to 1.03.",
+        "",
+        "| Pass | Seed's protocol (ms) | muster (ms) | Ratio |",
+        "|---|---|---|---|",
+    ]
+    for name, row in data["passes"].items():
+        lines.append(
+            f"| {name} | {row['seed_median_ms']:.1f} | {row['muster_median_ms']:.1f} |"
+            f" {row['median_ratio']:.3f} ({row['min_ratio']:.3f} to {row['max_ratio']:.3f}) |"
+        )
+    return "\n".join(lines)
+
+
+def spread(row: dict[str, float]) -> str:
+    return f"{row['median']:.2f} ({row['min']:.2f} to {row['max']:.2f})"
+
+
+def overhead(data: dict[str, Any]) -> str:
+    run = data["run"]
+    rows = [
+        "## Overhead",
+        "",
+        "Wall seconds of `muster run` on one small case against the bare child with the same case. Aim: under 4 s added.",
+        "",
+        "| What | Seconds |",
+        "|---|---|",
+        f"| `muster run` | {spread(run['muster_run_s'])} |",
+        f"| bare child | {spread(run['bare_child_s'])} |",
+        f"| **added by Ray and the head** | **{spread(run['added_s'])}** |",
+        "",
+        "Where it goes, medians of runs with a clock between their parts:",
+        "",
+        "| Part | Seconds |",
+        "|---|---|",
+        *(f"| head: {name} | {value:.2f} |" for name, value in run["head_s"].items()),
+        *(f"| child: {name} | {value:.2f} |" for name, value in run["child_s"].items()),
+        f"| agent: from the request to the result | {run['agent_s']:.2f} |",
+        "",
+        "Commands that touch no device. Aim: under 0.3 s.",
+        "",
+        "| Command | Seconds |",
+        "|---|---|",
+        *(f"| `{name}` | {spread(row)} |" for name, row in data["commands_s"].items()),
+    ]
+    return "\n".join(rows)
+
+
+def dispatch_ray(data: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## Dispatch over Ray",
+            "",
+            f"{data['agents']} agents that answer at once, {data['cases']} cases, against bare Ray actor calls in the"
+            " same process. Aim: at least 0.5.",
+            "",
+            "| Cases a second | Bare calls a second | Ratio |",
+            "|---|---|---|",
+            f"| {data['engine_cases_per_s']:.0f} | {data['bare_calls_per_s']:.0f} | {spread(data['ratio'])} |",
+        ]
+    )
+
+
+def dispatch_simulated(data: dict[str, Any]) -> str:
+    rows = [
+        "## Dispatch in virtual time",
+        "",
+        "Dispatcher and simulated engine, no store. Growth is per size: 1 is linear.",
+        "",
+        "| Devices | Cases | Wall (s) | of it dispatcher (s) | Cases a second | Peak memory (MiB) |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['devices']} | {row['cases']} | {row['wall_s']:.1f} | {row['dispatcher_s']:.2f} |"
+            f" {row['cases_per_s']:.0f} | {row['peak_rss_mib']:.0f} |"
+            for row in data["sizes"]
+        ),
+    ]
+    for row in data["growth_per_size"]:
+        rows += [
+            "",
+            f"At {row['size']:.0f} times the size: {row['wall_s']:.2f} of linear in time,"
+            f" {row['peak_rss_mib']:.2f} in memory.",
+        ]
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few minutes; prints the page and writes no file")
+    arguments = QUICK if parser.parse_args().quick else FULL
+    found = {name: measured(name, given) for name, given in arguments.items()}
+    text = page(found, arguments)
+    if arguments is QUICK:
+        print(text)
+    else:
+        RESULTS.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
