@@ -10,11 +10,17 @@ import dataclasses
 import enum
 import functools
 import json
+import math
 import types
 import typing
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+_Decoder: TypeAlias = Callable[[Any], Any]
+
+_SCALARS: Final = frozenset({str, int, float, bool, types.NoneType})
 
 
 class CodecError(ValueError):
@@ -23,13 +29,17 @@ class CodecError(ValueError):
 
 def to_data(value: object) -> Any:
     """Return ``value`` as dicts, lists and scalars that ``json`` can write."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is tuple:
+        items = typing.cast("tuple[object, ...]", value)
+        # Samples come by the ten thousand: they need no look at each.
+        return list(items) if all(type(item) is float for item in items) else [to_data(item) for item in items]
     if isinstance(value, enum.Enum):
         return value.value
-    if dataclasses.is_dataclass(value):
-        return {f.name.rstrip("_"): to_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [to_data(item) for item in value]
-    return value
+    names = _names(typing.cast("Any", kind))
+    return {key: to_data(getattr(value, name)) for key, name in names} if names is not None else value
 
 
 def to_json(value: object) -> str:
@@ -51,7 +61,10 @@ def from_json(kind: type[T], text: str | bytes) -> T:
 
 def from_data(kind: type[T], data: object) -> T:
     """Return the ``kind`` that plain ``data`` holds; raises :class:`CodecError` naming the place."""
-    decoded: T = _decode(kind, data, kind.__name__)
+    try:
+        decoded: T = _decoder(typing.cast("Any", kind))(data)
+    except _MisfitError as misfit:
+        raise CodecError(f"{kind.__name__}{misfit.place}: {misfit.message}") from None
     return decoded
 
 
@@ -79,70 +92,143 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
+# Decoders are made once for each type: an agent and the head pass hundreds of messages a second.
+
+
+class _MisfitError(Exception):
+    """Data does not fit; the place grows from the inside out while this rises."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = ""
+
+
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _names(kind: type) -> tuple[tuple[str, str], ...] | None:
+    """Return (name in JSON, attribute) of a dataclass's fields; ``None`` for other types."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple((field.name.rstrip("_"), field.name) for field in dataclasses.fields(kind))
 
 
-def _decode(kind: Any, data: Any, path: str) -> Any:
+@functools.cache
+def _decoder(kind: Any) -> _Decoder:
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
-        return _decode_union(kind, data, path)
+        return _union_decoder(typing.get_args(kind))
     if origin is tuple:
-        return _decode_tuple(typing.get_args(kind), data, path)
+        members = typing.get_args(kind)
+        is_list = len(members) == 2 and members[1] is Ellipsis
+        return _list_decoder(members[0]) if is_list else _row_decoder(members)
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(typing.cast("type", kind), data, path)
+        return _dataclass_decoder(typing.cast("type", kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        try:
-            return kind(data)
-        except ValueError as error:
-            raise CodecError(f"{path}: {data!r} is not one of {[m.value for m in kind]}") from error
-    if kind is float and type(data) is int:
-        return float(data)
-    if type(data) is not kind:
-        raise CodecError(f"{path}: expected {getattr(kind, '__name__', kind)}, found {data!r}")
-    return data
+        return _enum_decoder(kind)
+    return _scalar_decoder(kind)
 
 
-def _decode_union(kind: Any, data: Any, path: str) -> Any:
-    members = typing.get_args(kind)
-    if data is None and types.NoneType in members:
-        return None
-    for member in members:
-        if type(data) is member:
-            return data
-    errors = []
-    for member in members:
-        if member is not types.NoneType:
+def _scalar_decoder(kind: type) -> _Decoder:
+    def decode(data: Any) -> Any:
+        if kind is float and type(data) is int:
+            return float(data)
+        if type(data) is not kind:
+            raise _MisfitError(f"expected {kind.__name__}, found {data!r}")
+        if type(data) is float and not math.isfinite(data):  # JSON's own 1e999
+            raise _MisfitError(f"{data!r} is not a number")
+        return data
+
+    return decode
+
+
+def _enum_decoder(kind: type[enum.Enum]) -> _Decoder:
+    members = {member.value: member for member in kind}
+
+    def decode(data: Any) -> Any:
+        if type(data) is not str or data not in members:
+            raise _MisfitError(f"{data!r} is not one of {list(members)}")
+        return members[data]
+
+    return decode
+
+
+def _union_decoder(members: tuple[Any, ...]) -> _Decoder:
+    others = tuple(member for member in members if member is not types.NoneType)
+    is_optional = len(others) < len(members)
+    exact = {member: _decoder(member) for member in others if member in _SCALARS}
+    only = _decoder(others[0])
+
+    def decode(data: Any) -> Any:
+        if data is None and is_optional:
+            return None
+        if type(data) in exact:
+            return exact[type(data)](data)
+        if len(others) == 1:
+            return only(data)
+        raise _MisfitError(f"expected one of {', '.join(member.__name__ for member in others)}, found {data!r}")
+
+    return decode
+
+
+def _list_decoder(member: Any) -> _Decoder:
+    decode_item = _decoder(member)
+
+    def decode(data: Any) -> Any:
+        if type(data) is not list:
+            raise _MisfitError(f"expected a list, found {data!r}")
+        if member is float and all(type(item) is float and math.isfinite(item) for item in data):
+            return tuple(data)
+        return tuple(_at(f"[{i}]", decode_item, item) for i, item in enumerate(data))
+
+    return decode
+
+
+def _row_decoder(members: tuple[Any, ...]) -> _Decoder:
+    decoders = tuple(_decoder(member) for member in members)
+
+    def decode(data: Any) -> Any:
+        if type(data) is not list:
+            raise _MisfitError(f"expected a list, found {data!r}")
+        if len(decoders) != len(data):
+            raise _MisfitError(f"expected {len(decoders)} items, found {len(data)}")
+        return tuple(_at(f"[{i}]", decoders[i], item) for i, item in enumerate(data))
+
+    return decode
+
+
+def _dataclass_decoder(kind: type) -> _Decoder:
+    hints = typing.get_type_hints(kind)
+    decoders = {field.name.rstrip("_"): (field.name, _decoder(hints[field.name])) for field in dataclasses.fields(kind)}
+    required = [
+        field.name.rstrip("_")
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+
+    def decode(data: Any) -> Any:
+        if type(data) is not dict:
+            raise _MisfitError(f"expected a mapping, found {data!r}")
+        for key in required:
+            if key not in data:
+                raise _MisfitError(f"{key} is missing")
+        given = {}
+        for key, item in data.items():
+            if key not in decoders:
+                raise _MisfitError(f"unknown {sorted(set(data) - set(decoders))}")
+            name, decode_field = decoders[key]
             try:
-                return _decode(member, data, path)
-            except CodecError as error:
-                errors.append(str(error))
-    raise CodecError("; ".join(errors))
+                given[name] = decode_field(item)
+            except _MisfitError as misfit:
+                misfit.place = f".{key}{misfit.place}"
+                raise
+        return kind(**given)
+
+    return decode
 
 
-def _decode_tuple(members: tuple[Any, ...], data: Any, path: str) -> Any:
-    if not isinstance(data, list):
-        raise CodecError(f"{path}: expected a list, found {data!r}")
-    if len(members) == 2 and members[1] is Ellipsis:
-        return tuple(_decode(members[0], item, f"{path}[{i}]") for i, item in enumerate(data))
-    if len(members) != len(data):
-        raise CodecError(f"{path}: expected {len(members)} items, found {len(data)}")
-    return tuple(_decode(m, item, f"{path}[{i}]") for i, (m, item) in enumerate(zip(members, data, strict=True)))
-
-
-def _decode_dataclass(kind: type, data: Any, path: str) -> Any:
-    if not isinstance(data, dict):
-        raise CodecError(f"{path}: expected a mapping, found {data!r}")
-    hints = _hints(kind)
-    given = {}
-    for field in dataclasses.fields(kind):
-        name = field.name.rstrip("_")
-        if name in data:
-            given[field.name] = _decode(hints[field.name], data[name], f"{path}.{name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise CodecError(f"{path}: {name} is missing")
-    unknown = set(data) - {field.name.rstrip("_") for field in dataclasses.fields(kind)}
-    if unknown:
-        raise CodecError(f"{path}: unknown {sorted(unknown)}")
-    return kind(**given)
+def _at(place: str, decode: _Decoder, data: Any) -> Any:
+    try:
+        return decode(data)
+    except _MisfitError as misfit:
+        misfit.place = place + misfit.place
+        raise

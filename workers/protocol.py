@@ -277,6 +277,25 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptStarted:
+    """The child has built its step and begins to warm up."""
+
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptMeasured:
+    """The child has said its last word; its result is being collected."""
+
+    case_key: str
+    attempt: int
+
+
+AgentEvent: TypeAlias = Progress | AttemptStarted | AttemptMeasured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
     """How the child process ended: the evidence behind a verdict."""
 

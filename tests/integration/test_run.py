@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.integration.muster import SMALL, descendants, muster, start, survivors
@@ -73,8 +76,6 @@ def test_show_prints_the_same_table_as_the_run(done: Path) -> None:
 
 
 def test_show_keeps_every_sample_and_what_was_found_of_the_machine(done: Path) -> None:
-    import sqlite3
-
     with sqlite3.connect(done / "muster.db") as database:
         counts = dict(database.execute("select kind, sum(count) from samples group by kind").fetchall())
     assert sorted(counts.values()) == [2, 6]
@@ -239,31 +240,27 @@ def test_the_commands_are_there_after_an_install() -> None:
     assert ended.stdout.startswith("muster ")
 
 
-def _read_until(stream: object, text: str) -> None:
-    for line in stream:  # type: ignore[attr-defined]
+def _read_until(stream: IO[str], text: str) -> None:
+    for line in stream:
         if text in line:
             return
     raise AssertionError(f"the run ended without saying {text!r}")
 
 
-def _wait_for_child(process: subprocess.Popen[str]) -> list[object]:
+def _wait_for_child(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return every process below the run once its measuring child is one of them."""
-    import time
-
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         below = descendants(process.pid)
         if any("workers.child" in " ".join(_command(one)) for one in below):
-            return list(below)
+            return below
         # Nothing tells of a new process; look again in a moment.
         time.sleep(0.05)
     raise AssertionError("no measuring child appeared")
 
 
-def _command(process: object) -> list[str]:
-    import psutil
-
+def _command(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()  # type: ignore[attr-defined,no-any-return]
+        return process.cmdline()
     except psutil.Error:
         return []

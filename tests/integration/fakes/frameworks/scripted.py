@@ -1,0 +1,121 @@
+"""A framework whose steps take no time and which misbehaves as SCRIPTED_BEHAVIOUR says: ``segfault in build``."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workers.frameworks.base import UnsupportedError, WrongDeviceError
+from workers.protocol import Environment, Fact, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workers.models.layers import Model
+    from workers.protocol import Device, Workload
+
+
+def available() -> str | None:
+    return "scripted is missing: install it" if _behaviour() == "missing" else None
+
+
+def prepare(device: Device) -> None:
+    _act("prepare")
+
+
+def build(model: Model, workload: Workload, device: Device) -> _Step:
+    _act("build")
+    return _Step()
+
+
+def peak_flops(workload: Workload, device: Device) -> float:
+    _act("peak")
+    return float("nan") if _behaviour() == "nonsense peak" else 1e12
+
+
+def verdict_of(error: Exception) -> Verdict:
+    return Verdict.OOM if "RESOURCE_EXHAUSTED" in str(error) else Verdict.CRASHED
+
+
+class _Step:
+    def __init__(self) -> None:
+        self._taken = 0
+
+    @property
+    def environment(self) -> Environment:
+        names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+        facts = {f"scripted.saw.{name}": Fact(value=os.environ.get(name)) for name in names}
+        facts["scripted.affinity"] = Fact(value=len(os.sched_getaffinity(0)))
+        facts["scripted.oom_score_adj"] = Fact(value=int(Path("/proc/self/oom_score_adj").read_text()))
+        return Environment(facts=tuple(facts.items()))
+
+    def __call__(self) -> None:
+        _act("step")
+        self._taken += 1
+        if self._taken == 3:
+            _act("third step")
+        time.sleep(float(os.environ.get("SCRIPTED_STEP_S", "0")))
+
+
+def _behaviour() -> str:
+    return os.environ.get("SCRIPTED_BEHAVIOUR", "")
+
+
+def _act(place: str) -> None:
+    behaviour, _, where = _behaviour().partition(" in ")
+    if where == place:
+        ACTS[behaviour]()
+
+
+def _raise(error: Exception) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def _chatter() -> None:
+    sys.stdout.write("chatter of Python\n")
+    os.write(1, b'{"event":"Finished","verdict":"ok"}\n')
+    subprocess.run([sys.executable, "-c", "print('chatter of a child')"], check=True)
+
+
+def _leave_grandchild() -> None:
+    grandchild = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"])
+    Path(os.environ["SCRIPTED_PID_FILE"]).write_text(str(grandchild.pid))
+
+
+def _hang() -> None:
+    if pid_file := os.environ.get("SCRIPTED_PID_FILE"):
+        Path(pid_file).write_text(str(os.getpid()))
+    signal.pause()
+
+
+def _ignore_term() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        signal.pause()
+
+
+ACTS: dict[str, Callable[[], object]] = {
+    "chatter": _chatter,
+    "exit": lambda: os._exit(0),
+    "exit 3": lambda: os._exit(3),
+    "grandchild": _leave_grandchild,
+    "hang": _hang,
+    "ignore TERM": _ignore_term,
+    "kill itself": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "memory error": _raise(MemoryError()),
+    "raise": _raise(ValueError("\n\n  first line \nsecond line")),
+    "resource exhausted": _raise(RuntimeError("RESOURCE_EXHAUSTED: out of memory while allocating 3 TB")),
+    "segfault": lambda: ctypes.memset(0, 1, 1),
+    "system exit": lambda: sys.exit("leaving"),
+    "unsupported": _raise(UnsupportedError("no bfloat16 here")),
+    "wrong device": _raise(WrongDeviceError("wanted gpu:0, would run on the CPU")),
+}

@@ -1,0 +1,11 @@
+"""Run by every Python whose PYTHONPATH holds this folder: adds the frameworks beside it to muster's."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2]))
+
+import workers.frameworks  # noqa: E402  only now can it be found
+
+workers.frameworks.__path__.append(str(HERE / "frameworks"))

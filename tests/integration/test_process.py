@@ -1,0 +1,376 @@
+"""Children that do everything wrong, each a real process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from workers.process import (
+    MAX_LINE_BYTES,
+    MAX_OUTPUT_BYTES,
+    STDERR_TAIL_BYTES,
+    ChildProcess,
+    LineSplitter,
+    Silence,
+    oom_kills,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Never reached unless something is broken.
+DEADLINE_S = 30.0
+
+
+def python(code: str, **given: object) -> ChildProcess:
+    return ChildProcess([sys.executable, "-c", code], **given)  # type: ignore[arg-type]
+
+
+def soon() -> float:
+    return time.monotonic() + DEADLINE_S
+
+
+def read_all(child: ChildProcess) -> list[bytes]:
+    lines = []
+    until = soon()
+    while isinstance(line := child.next_line(until), bytes):
+        lines.append(line)
+    assert line is Silence.ENDED
+    return lines
+
+
+def has_gone(pid: int) -> bool:
+    """True once the process has ended, reaped or not."""
+    try:
+        psutil.wait_procs([psutil.Process(pid)], timeout=DEADLINE_S)
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Every test gives back its threads, descriptors and children."""
+    before = threading.active_count(), len(os.listdir("/proc/self/fd")), psutil.Process().children()  # noqa: PTH208
+    yield
+    after = threading.active_count(), len(os.listdir("/proc/self/fd")), psutil.Process().children()  # noqa: PTH208
+    assert after == before
+
+
+def test_lines_come_whole_and_in_order() -> None:
+    with python("import sys\nfor i in range(3): print('line', i)\nsys.stdout.write('no end')") as child:
+        assert read_all(child) == [b"line 0", b"line 1", b"line 2"]
+        assert child.next_line(soon()) is Silence.ENDED
+        assert child.ending().exit_code == 0
+        assert child.ending().signal is None
+
+
+def test_stdin_is_given_whole_and_then_closed() -> None:
+    text = b"x" * 300_000  # more than a pipe holds
+    with python("import sys; print(len(sys.stdin.buffer.read()), sys.stdin.buffer.read())", stdin=text) as child:
+        assert read_all(child) == [b"300000 b''"]
+
+
+def test_a_child_that_does_not_read_its_stdin_is_no_trouble() -> None:
+    with python("import os; os.close(0); print('deaf')", stdin=b"x" * 300_000) as child:
+        assert read_all(child) == [b"deaf"]
+
+
+def test_a_command_that_does_not_exist_is_an_error_at_once() -> None:
+    with pytest.raises(FileNotFoundError):
+        ChildProcess(["/no/such/command"])
+
+
+def test_garbage_is_handed_on_as_it_is() -> None:
+    garbage = bytes(range(256)).replace(b"\n", b"")
+    with python("import os; os.write(1, bytes(range(256)).replace(b'\\n', b'') + b'\\n\\n')") as child:
+        assert read_all(child) == [garbage, b""]
+
+
+def test_a_line_too_long_is_dropped_and_the_next_one_kept() -> None:
+    with python("print('x' * 10 * 2**20); print('after')") as child:
+        assert read_all(child) == [b"after"]
+        assert child.dropped_lines == 1
+
+
+def test_a_flood_is_cut_off_with_bounded_memory() -> None:
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with python("import os\nfor _ in range(1024): os.write(1, b'x' * 2**20)") as child:
+        assert child.next_line(soon()) is Silence.FLOODED
+        child.stop()
+        assert child.ending().signal == "SIGTERM"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kib < 32 * 1024
+
+
+def test_a_flood_of_lines_is_kept_up_to_the_bound() -> None:
+    with python("while True: print('y' * 99)", max_output_bytes=10_000) as child:
+        lines = []
+        while isinstance(line := child.next_line(soon()), bytes):
+            lines.append(line)
+        assert line is Silence.FLOODED
+        assert 100 <= len(lines) <= 1000
+
+
+def test_only_the_end_of_stderr_is_kept() -> None:
+    code = "import sys; sys.stderr.write('x' * 10 * 2**20 + '\\nlast words\\n'); sys.stderr.flush()"
+    with python(code) as child:
+        read_all(child)
+        assert child.ending().stderr_tail.endswith("x\nlast words\n")
+        assert len(child.ending().stderr_tail) == STDERR_TAIL_BYTES
+
+
+def test_bytes_on_stderr_that_are_no_text_are_replaced() -> None:
+    with python("import os; os.write(2, b'ok \\xff')") as child:
+        read_all(child)
+        assert child.ending().stderr_tail == "ok \ufffd"
+
+
+def test_a_deadline_is_kept_by_a_child_that_says_nothing() -> None:
+    with python("import time; time.sleep(600)") as child:
+        begun = time.monotonic()
+        assert child.next_line(begun + 0.05) is Silence.DEADLINE
+        assert time.monotonic() >= begun + 0.05
+        assert not child.is_gone
+    assert child.ending().signal == "SIGTERM"
+
+
+def test_a_deadline_is_kept_by_a_child_that_never_stops_talking() -> None:
+    with python("while True: print('more')") as child:
+        until = time.monotonic() + 0.3
+        while isinstance(line := child.next_line(until), bytes):
+            assert line == b"more"
+        assert line is Silence.DEADLINE
+
+
+def test_another_thread_can_end_the_wait() -> None:
+    with python("import time; time.sleep(600)") as child:
+        threading.Timer(0.05, child.wake).start()
+        assert child.next_line(soon()) is Silence.WOKEN
+        child.wake()
+        child.wake()
+        assert child.next_line(soon()) is Silence.WOKEN
+        assert child.next_line(time.monotonic() + 0.05) is Silence.DEADLINE
+    child.wake()  # too late, and harmless
+
+
+def test_what_was_said_before_the_stop_can_still_be_read() -> None:
+    with python("import os, time\nos.write(1, b'one\\ntwo\\n')\ntime.sleep(600)") as child:
+        assert child.next_line(soon()) == b"one"
+        child.stop()
+        assert read_all(child) == [b"two"]
+
+
+def test_a_child_may_end_in_its_own_way_when_asked() -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(7)))\n"
+        "print('ready', flush=True)\ntime.sleep(600)"
+    )
+    with python(code) as child:
+        assert child.next_line(soon()) == b"ready"
+        child.stop()
+        assert read_all(child) == [b"bye"]
+        assert child.ending().exit_code == 7
+
+
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    code = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('ready', flush=True)\ntime.sleep(600)"
+    )
+    with python(code) as child:
+        assert child.next_line(soon()) == b"ready"
+        child.stop(grace_s=0.05)
+        assert child.is_gone
+        assert child.ending().signal == "SIGKILL"
+        assert not child.was_oom_killed()
+
+
+def test_a_stopped_child_is_killed() -> None:
+    with python("import os, signal; print('ready', flush=True); os.kill(os.getpid(), signal.SIGSTOP)") as child:
+        assert child.next_line(soon()) == b"ready"
+        child.stop(grace_s=0.05)
+        assert child.ending().signal in ("SIGKILL", "SIGTERM")
+
+
+GRANDCHILD = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {code!r}]).pid, flush=True)"
+SLEEPER = "import time; time.sleep(600)"
+STUBBORN_SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def test_a_grandchild_does_not_outlive_a_child_that_ended_well() -> None:
+    # The grandchild holds the child's stdout open: its end must not be waited for either.
+    with python(GRANDCHILD.format(code=SLEEPER)) as child:
+        (pid,) = map(int, read_all(child))
+        assert child.ending().exit_code == 0
+        assert has_gone(pid)
+
+
+def test_a_grandchild_does_not_outlive_a_child_that_is_stopped() -> None:
+    with python(GRANDCHILD.format(code=STUBBORN_SLEEPER) + f"; {SLEEPER}") as child:
+        line = child.next_line(soon())
+        assert isinstance(line, bytes)
+        child.stop(grace_s=0.05)
+        assert has_gone(int(line))
+
+
+def test_a_daemon_that_left_the_group_and_kept_the_pipes_is_not_waited_for() -> None:
+    code = GRANDCHILD.format(code=SLEEPER).replace("]).pid", "], start_new_session=True).pid")
+    with python(code) as child:
+        (pid,) = map(int, read_all(child))
+        assert child.ending().exit_code == 0
+    daemon = psutil.Process(pid)  # still there: whoever leaves the group is out of reach
+    daemon.kill()
+    assert has_gone(pid)
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
+def test_a_signal_is_told_by_its_name(name: str) -> None:
+    with python(f"import os, signal; os.kill(os.getpid(), signal.{name})") as child:
+        assert read_all(child) == []
+        assert child.ending().signal == name
+        assert child.ending().exit_code is None
+        assert not child.was_oom_killed()
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    number = signal.SIGRTMIN + 3
+    with python(f"import os; os.kill(os.getpid(), {number})") as child:
+        read_all(child)
+        assert child.ending().signal == f"signal {number}"
+
+
+def test_an_exit_code_is_told() -> None:
+    with python("raise SystemExit(3)") as child:
+        read_all(child)
+        assert child.ending().exit_code == 3
+
+
+def test_a_running_child_has_no_ending_yet() -> None:
+    with python(SLEEPER) as child:
+        assert child.ending().exit_code is None
+        assert child.ending().signal is None
+
+
+def test_a_child_has_a_session_of_its_own() -> None:
+    with python("import os; print(os.getsid(0), os.getpgid(0), os.getpid())") as child:
+        assert read_all(child) == [f"{child.pid} {child.pid} {child.pid}".encode()]
+
+
+def test_stopping_and_closing_twice_changes_nothing() -> None:
+    child = python("print('done')")
+    child.close()
+    ending = child.ending()
+    child.stop()
+    child.close()
+    assert child.ending() == ending
+
+
+def test_a_parent_that_ignores_sigchld_loses_the_exit_code_and_nothing_else() -> None:
+    code = (
+        "import json, signal, sys, time\nfrom workers.process import ChildProcess, Silence\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "with ChildProcess([sys.executable, '-c', 'print(1); raise SystemExit(3)']) as child:\n"
+        "    line = child.next_line(time.monotonic() + 30)\n"
+        "    assert child.next_line(time.monotonic() + 30) is Silence.ENDED\n"
+        "    print(json.dumps([line.decode(), child.ending().exit_code, child.ending().signal]))\n"
+    )
+    with ChildProcess([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as parent:
+        (line,) = read_all(parent)
+    assert json.loads(line) == ["1", None, None]
+
+
+# --- evidence of the out-of-memory killer ----------------------------------------------------------------------
+
+
+def write(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def test_kills_are_counted_in_both_kinds_of_control_group_and_on_the_host(tmp_path: Path) -> None:
+    write(tmp_path, "proc/self/cgroup", "4:cpu,memory:/jobs/7\n0::/user.slice/a.scope\n")
+    write(tmp_path, "proc/vmstat", "pgpgin 7\noom_kill 11\n")
+    write(tmp_path, "sys/fs/cgroup/user.slice/a.scope/memory.events", "oom 9\noom_kill 2\noom_group_kill 0\n")
+    write(tmp_path, "sys/fs/cgroup/memory/jobs/7/memory.oom_control", "under_oom 0\noom_kill 3\n")
+    assert oom_kills(tmp_path) == (2, 3, 11)
+
+
+def test_inside_a_container_the_group_is_where_the_mount_is(tmp_path: Path) -> None:
+    write(tmp_path, "proc/self/cgroup", "4:memory:/docker/0123\n0::/docker/0123\n")
+    write(tmp_path, "sys/fs/cgroup/memory.events", "oom_kill 5\n")
+    write(tmp_path, "sys/fs/cgroup/memory/memory.oom_control", "oom_kill 6\n")
+    assert oom_kills(tmp_path) == (5, 6, 0)
+
+
+def test_without_counters_there_is_no_evidence(tmp_path: Path) -> None:
+    assert oom_kills(tmp_path) == (0, 0, 0)
+
+
+@pytest.fixture
+def small_group(tmp_path: Path) -> Iterator[Path]:
+    """A control group of version 1 with 48 MiB, where we may make one."""
+    parent = Path("/sys/fs/cgroup/memory")
+    group = parent / f"muster-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(48 * 2**20))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_a_child_that_the_kernel_ends_for_want_of_memory_is_known_as_such(small_group: Path) -> None:
+    # The group's own counter is not ours to see: the host's is.
+    code = (
+        f"from pathlib import Path; import os\nPath('{small_group}/cgroup.procs').write_text(str(os.getpid()))\n"
+        "hog = []\nwhile True: hog.append(bytearray(2**20))"
+    )
+    with python(code) as child:
+        assert child.next_line(soon()) is Silence.ENDED
+        assert child.ending().signal == "SIGKILL"
+        assert child.was_oom_killed()
+
+
+def test_our_own_kill_is_no_evidence_even_while_the_kernel_counts_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([(0, 0, 1), (0, 0, 2)])
+    monkeypatch.setattr("workers.process.oom_kills", lambda: next(counts))
+    with python(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEPER}") as child:
+        child.next_line(soon())
+        child.stop(grace_s=0.05)
+        assert child.ending().signal == "SIGKILL"
+        assert not child.was_oom_killed()
+
+
+# --- lines -----------------------------------------------------------------------------------------------------
+
+
+def test_the_bounds_are_those_of_the_house() -> None:
+    assert (MAX_LINE_BYTES, MAX_OUTPUT_BYTES, STDERR_TAIL_BYTES) == (2**20, 2**26, 2**14)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_lines_are_the_same_however_the_bytes_arrive(size: int) -> None:
+    stream = b"a\n\n1234567890\n12345678901\nb\n12345678901234567890\nlast\nopen"
+    splitter = LineSplitter(10)
+    lines = [line for at in range(0, len(stream), size) for line in splitter.feed(stream[at : at + size])]
+    assert lines == [b"a", b"", b"1234567890", b"b", b"last"]
+    assert splitter.dropped == 2
+
+
+def test_one_may_wait_without_a_deadline() -> None:
+    with python("print('at last')") as child:
+        assert child.next_line(math.inf) == b"at last"
+        assert child.next_line(math.inf) is Silence.ENDED

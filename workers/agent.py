@@ -1,0 +1,297 @@
+"""The owner of one device on its host: gives each case to a fresh child, holds its deadlines, tells how it went.
+
+A plain class; the Ray engine makes an actor of it, with threads enough that :meth:`DeviceAgent.progress` and
+:meth:`DeviceAgent.cancel` answer while :meth:`DeviceAgent.run_case` works. Everything goes in and out as JSON text, so
+that head and agent need not share one version of these classes.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import math
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from workers import probe
+from workers.attempt import AttemptStory, Stop
+from workers.codec import event_from_json, event_to_json, from_json, to_json
+from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
+from workers.protocol import (
+    PROTOCOL_VERSION,
+    AgentEvent,
+    AttemptMeasured,
+    AttemptRequest,
+    AttemptStarted,
+    Device,
+    Ending,
+    Environment,
+    Fact,
+    Progress,
+    Result,
+    Verdict,
+)
+from workers.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: The folder that holds this package: children are started in it, so that they find the same one.
+_ROOT: Final = Path(__file__).resolve().parent.parent
+
+#: The probe takes a tenth of a second; a stuck driver may hold it for ever, and must not hold a result.
+_PROBE_TIMEOUT_S: Final = 10.0
+
+#: News and cancellations that nobody has asked for are kept up to here.
+_MAX_KEPT: Final = 256
+
+_SHUT_DOWN: Final = Stop(verdict=Verdict.CANCELLED, reason="the agent was shut down", is_asked=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentReport:
+    """Who an agent is."""
+
+    device: Device
+    hostname: str
+    pid: int
+    python_version: str
+    muster_version: str
+    protocol_version: int = PROTOCOL_VERSION
+
+
+def news_from_json(text: str) -> tuple[tuple[int, AgentEvent], ...]:
+    """Return what :meth:`DeviceAgent.progress` answered, as (sequence number, event); raises CodecError."""
+    return tuple(
+        (sequence, cast("AgentEvent", event_from_json((Progress, AttemptStarted, AttemptMeasured), event)))
+        for sequence, event in json.loads(text)
+    )
+
+
+class DeviceAgent:
+    """Owns one device; every method may be called from a thread of its own.
+
+    ``child_argv`` is the command of the measuring child, for tests that need a child that misbehaves.
+    """
+
+    def __init__(self, device_json: str, *, child_argv: Sequence[str] | None = None) -> None:
+        self._device = from_json(Device, device_json)
+        self._child_argv = tuple(child_argv or (sys.executable, "-m", "workers.child", "--parent", str(os.getpid())))
+        self._news = _News()
+        self._host_facts = _HostFacts(self._device.host)
+        self._is_idle = threading.Condition()
+        self._running: tuple[str, int] | None = None
+        self._child: ChildProcess | None = None
+        self._is_shut_down = False
+        self._asked: collections.OrderedDict[tuple[str, int], Stop] = collections.OrderedDict()
+
+    def describe(self) -> str:
+        """Return an :class:`AgentReport` as JSON."""
+        return to_json(
+            AgentReport(
+                device=self._device,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                python_version=platform.python_version(),
+                muster_version=VERSION,
+            )
+        )
+
+    def run_case(self, request_json: str) -> str:
+        """Run an :class:`~workers.protocol.AttemptRequest` in a fresh child; return its Result as JSON when it is over.
+
+        Holds the request's deadlines by itself, also when the head is gone. Raises CodecError for a request that
+        cannot be read, and RuntimeError if another case is running: a device measures one at a time.
+        """
+        request = from_json(AttemptRequest, request_json)
+        with self._turn(request):
+            return to_json(self._run(request))
+
+    def progress(self, after: int, wait_s: float) -> str:
+        """Return the news since number ``after``, waiting up to ``wait_s`` for some; ``[]`` if none came.
+
+        A JSON list of ``[number, event as JSON]``, for :func:`news_from_json`. Marks (started, measured) are all kept;
+        of the progress between, only the latest is. Returns at once when the agent is shut down.
+        """
+        return json.dumps(
+            [[sequence, event_to_json(event)] for sequence, event in self._news.since(after, wait_s)],
+            separators=(",", ":"),
+        )
+
+    def cancel(self, case_key: str, attempt: int, verdict: str, reason: str) -> None:
+        """End an attempt, whether it runs or is still to come: its result has this verdict and reason.
+
+        The samples so far are kept. An attempt whose child has said its last word keeps that.
+        """
+        with self._is_idle:
+            self._asked[case_key, attempt] = Stop(verdict=Verdict(verdict), reason=reason, is_asked=True)
+            while len(self._asked) > _MAX_KEPT:
+                self._asked.popitem(last=False)
+            self._wake_child()
+
+    def shutdown(self) -> None:
+        """Cancel what runs, refuse what comes, and return when the child is gone; safe to call twice."""
+        with self._is_idle:
+            self._is_shut_down = True
+            self._wake_child()
+            self._is_idle.wait_for(lambda: self._running is None, timeout=GRACE_S + KILL_WAIT_S + _PROBE_TIMEOUT_S)
+        self._news.close()
+
+    # --- one case ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _turn(self, request: AttemptRequest) -> Iterator[None]:
+        """Hold the device for one attempt."""
+        with self._is_idle:
+            if self._running is not None:
+                raise RuntimeError(f"{self._device.id} is measuring case {self._running[0]}: one at a time")
+            self._running = (request.case.key, request.attempt)
+        try:
+            yield
+        finally:
+            with self._is_idle:
+                self._asked.pop((request.case.key, request.attempt), None)
+                self._running = None
+                self._is_idle.notify_all()
+
+    def _run(self, request: AttemptRequest) -> Result:
+        started_at, begun_at = time.time(), time.monotonic()
+        story = AttemptStory(request, begun_at=begun_at)
+        ending, was_oom_killed = Ending(), False
+        stop = self._refusal(request)
+        if stop is None:
+            try:
+                with self._new_child(request) as child:
+                    stop = self._follow(child, story, request)
+                    ending, was_oom_killed = child.ending(), child.was_oom_killed()
+            except OSError as error:
+                stop = Stop(verdict=Verdict.CRASHED, reason=f"the measuring child cannot be started: {error}")
+        return story.result(
+            ending=ending,
+            stop=stop,
+            was_oom_killed=was_oom_killed,
+            host=self._host_facts.environment(),
+            started_at=started_at,
+            duration_s=time.monotonic() - begun_at,
+        )
+
+    def _refusal(self, request: AttemptRequest) -> Stop | None:
+        if request.protocol_version != PROTOCOL_VERSION:
+            reason = f"the head speaks protocol {request.protocol_version}, the agent {PROTOCOL_VERSION}"
+            return Stop(verdict=Verdict.UNSUPPORTED, reason=f"{reason}: install the same muster on both")
+        if request.case.device.id != self._device.id:
+            reason = f"the case is for {request.case.device.id}, this is the agent of {self._device.id}"
+            return Stop(verdict=Verdict.DEVICE_MISSING, reason=reason)
+        return self._asked_stop(request)
+
+    def _asked_stop(self, request: AttemptRequest) -> Stop | None:
+        with self._is_idle:
+            return _SHUT_DOWN if self._is_shut_down else self._asked.get((request.case.key, request.attempt))
+
+    @contextlib.contextmanager
+    def _new_child(self, request: AttemptRequest) -> Iterator[ChildProcess]:
+        child = ChildProcess(self._child_argv, stdin=to_json(request).encode(), cwd=_ROOT)
+        with self._is_idle:
+            self._child = child
+        try:
+            yield child
+        finally:
+            with self._is_idle:
+                self._child = None
+            child.close()
+
+    def _wake_child(self) -> None:
+        if self._child is not None:
+            self._child.wake()
+
+    def _follow(self, child: ChildProcess, story: AttemptStory, request: AttemptRequest) -> Stop | None:
+        """Listen to the child until it has ended or must; return why it was stopped, if it was."""
+        stop = self._listen(child, story, request)
+        child.stop()
+        while isinstance(line := child.next_line(math.inf), bytes):
+            self._tell(story, line)
+        if stop is not None and not child.is_gone:
+            stop = Stop(verdict=stop.verdict, reason=f"{stop.reason}; not even SIGKILL ended process {child.pid}")
+        return stop
+
+    def _listen(self, child: ChildProcess, story: AttemptStory, request: AttemptRequest) -> Stop | None:
+        while True:
+            asked = self._asked_stop(request)
+            if asked is not None:
+                return asked
+            line = child.next_line(story.deadline)
+            if isinstance(line, bytes):
+                self._tell(story, line)
+                if story.broken is not None:
+                    return story.broken
+            elif line is Silence.ENDED:
+                return None
+            elif line is Silence.DEADLINE:
+                return story.passed_deadline()
+            elif line is Silence.FLOODED:
+                return Stop(verdict=Verdict.CRASHED, reason="the measuring child wrote more than it may")
+
+    def _tell(self, story: AttemptStory, line: bytes) -> None:
+        for event in story.observe(line, at=time.monotonic()):
+            self._news.publish(event)
+
+
+class _News:
+    """Numbered events for whoever asks, without ever growing: every mark, and the latest progress."""
+
+    def __init__(self) -> None:
+        self._has_changed = threading.Condition()
+        self._sequence = 0
+        self._marks: collections.deque[tuple[int, AgentEvent]] = collections.deque(maxlen=_MAX_KEPT)
+        self._progress: tuple[int, AgentEvent] | None = None
+        self._is_closed = False
+
+    def publish(self, event: AgentEvent) -> None:
+        with self._has_changed:
+            self._sequence += 1
+            if isinstance(event, Progress):
+                self._progress = (self._sequence, event)
+            else:
+                self._marks.append((self._sequence, event))
+            self._has_changed.notify_all()
+
+    def close(self) -> None:
+        with self._has_changed:
+            self._is_closed = True
+            self._has_changed.notify_all()
+
+    def since(self, after: int, wait_s: float) -> list[tuple[int, AgentEvent]]:
+        with self._has_changed:
+            self._has_changed.wait_for(lambda: self._is_closed or self._sequence > after, timeout=wait_s)
+            kept = [*self._marks, *([] if self._progress is None else [self._progress])]
+            return sorted((item for item in kept if item[0] > after), key=lambda item: item[0])
+
+
+class _HostFacts:
+    """The probe's facts, gathered beside the first case so that it need not wait for them."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._found = Environment(
+            facts=(("host.probe", Fact(value=None, reason=f"no answer within {_PROBE_TIMEOUT_S:g} s")),)
+        )
+        self._thread = threading.Thread(target=self._probe, name="host-facts", daemon=True)
+        self._thread.start()
+
+    def environment(self) -> Environment:
+        self._thread.join(_PROBE_TIMEOUT_S)
+        return self._found
+
+    def _probe(self) -> None:
+        try:
+            self._found = probe.host_report(self._host).environment
+        except Exception as error:  # facts are worth having, but never worth a result
+            self._found = Environment(facts=(("host.probe", Fact(value=None, reason=str(error))),))

@@ -1,0 +1,221 @@
+"""What an agent makes of its child: the story of one attempt, its deadline, and the verdict at its end. Pure.
+
+The agent tells it every line with the time it came (seconds on any clock that never goes back) and asks for the
+deadline; in the end it says how the process ended, and gets the result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from workers.codec import CodecError, event_from_json
+from workers.measure import stopped_by
+from workers.protocol import (
+    AgentEvent,
+    AttemptMeasured,
+    AttemptRequest,
+    AttemptStarted,
+    Environment,
+    Finished,
+    Phase,
+    PhaseEntered,
+    Progress,
+    Result,
+    SampleBatch,
+    Started,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from workers.protocol import ChildEvent, Ending
+
+#: How long a child may take to go after its last word; its result is safe by then.
+COLLECT_TIMEOUT_S: Final = 10.0
+
+#: Lines that are no events at all (something printed while Python started) are counted; more than this is a crash.
+MAX_NOISE_LINES: Final = 1000
+
+_QUOTE_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """Why an attempt is ended from outside its child."""
+
+    verdict: Verdict
+    reason: str
+    #: True where the head or a person wanted it, so that the verdict is theirs.
+    is_asked: bool = False
+
+
+class AttemptStory:
+    """Everything that is known of an attempt while it runs."""
+
+    def __init__(self, request: AttemptRequest, *, begun_at: float) -> None:
+        self._request = request
+        self._deadline = begun_at + request.start_timeout_s
+        self._phase: Phase | None = None
+        self._has_started = False
+        self._finished: Finished | None = None
+        self._environment = Environment()
+        self._warmup_ms: list[float] = []
+        self._samples_ms: list[float] = []
+        self._noise: list[str] = []
+        self._broken: str | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When the child must have said more: its first step, its last word, or its end, by where it is."""
+        return self._deadline
+
+    @property
+    def broken(self) -> Stop | None:
+        """Why nothing more that the child says can be believed, if so."""
+        return None if self._broken is None else Stop(verdict=Verdict.CRASHED, reason=self._broken)
+
+    def observe(self, line: bytes, *, at: float) -> tuple[AgentEvent, ...]:
+        """Take one line of the child's; return what the head should hear of it."""
+        if self._broken is not None or self._finished is not None:
+            return ()
+        if not line.startswith(b"{"):
+            self._count_noise(line)
+            return ()
+        try:
+            event = event_from_json((PhaseEntered, Started, SampleBatch, Finished), line)
+            return self._take(cast("ChildEvent", event), at)
+        except CodecError as error:
+            self._broken = f"the measuring child said something unreadable: {_quote(str(error))}"
+            return ()
+
+    def passed_deadline(self) -> Stop:
+        """Return how the attempt ends when its deadline has passed."""
+        if not self._has_started:
+            reason = f"no first step within {self._request.start_timeout_s:g} s"
+        else:
+            reason = f"no result within {self._request.case_timeout_s:g} s of the first step"
+        return Stop(verdict=Verdict.TIMEOUT, reason=f"{reason}{self._where()}")
+
+    def result(
+        self,
+        *,
+        ending: Ending,
+        stop: Stop | None,
+        was_oom_killed: bool,
+        host: Environment,
+        started_at: float,
+        duration_s: float,
+    ) -> Result:
+        """Return what the attempt gave.
+
+        The child's last word counts above all; then a broken stream; then who stopped it; then how its process ended.
+        A child that is lost while it measures the device's peak has measured its case already: that is ok.
+        """
+        finished = self._finished or self._ended_without_a_word(ending, stop, was_oom_killed=was_oom_killed)
+        if finished.verdict.has_figure and not self._samples_ms:
+            finished = Finished(verdict=Verdict.CRASHED, reason="the measuring child was content without one sample")
+        return Result(
+            case_key=self._request.case.key,
+            attempt=self._request.attempt,
+            verdict=finished.verdict,
+            reason=finished.reason,
+            warmup_ms=tuple(self._warmup_ms),
+            samples_ms=tuple(self._samples_ms),
+            stopped_by=finished.stopped_by,
+            peak_flops=finished.peak_flops,
+            peak_reason=finished.peak_reason,
+            phases=finished.phases,
+            environment=host.merged(self._environment),
+            ending=ending,
+            started_at=started_at,
+            duration_s=duration_s,
+        )
+
+    # --- what the child says -----------------------------------------------------------------------------------
+
+    def _take(self, event: ChildEvent, at: float) -> tuple[AgentEvent, ...]:
+        case_key, attempt = self._request.case.key, self._request.attempt
+        if isinstance(event, PhaseEntered):
+            self._phase = event.phase
+            return (self._progress(event.phase),)
+        if isinstance(event, Started):
+            self._has_started = True
+            self._deadline = at + self._request.case_timeout_s
+            self._environment = event.environment
+            return (AttemptStarted(case_key=case_key, attempt=attempt),)
+        if isinstance(event, SampleBatch):
+            return self._take_samples(event)
+        self._finished = event
+        self._deadline = at + COLLECT_TIMEOUT_S
+        return (AttemptMeasured(case_key=case_key, attempt=attempt),)
+
+    def _take_samples(self, batch: SampleBatch) -> tuple[AgentEvent, ...]:
+        for ms in batch.ms:
+            if not (math.isfinite(ms) and ms > 0):
+                raise CodecError(f"a step of {ms} ms")
+        (self._warmup_ms if batch.warmup else self._samples_ms).extend(batch.ms)
+        return (self._progress(Phase.WARMUP if batch.warmup else Phase.MEASURE, batch.ms[-1] if batch.ms else None),)
+
+    def _progress(self, phase: Phase, last_ms: float | None = None) -> Progress:
+        return Progress(
+            case_key=self._request.case.key,
+            attempt=self._request.attempt,
+            phase=phase,
+            step=len(self._samples_ms),
+            max_steps=self._request.case.sampling.max_steps,
+            last_ms=last_ms,
+        )
+
+    def _count_noise(self, line: bytes) -> None:
+        self._noise.append(_quote(line.decode(errors="replace")))
+        if len(self._noise) > MAX_NOISE_LINES:
+            self._broken = f"over {MAX_NOISE_LINES} lines on its stdout are no events; the first: {self._noise[0]}"
+
+    # --- how it ended ------------------------------------------------------------------------------------------
+
+    def _ended_without_a_word(self, ending: Ending, stop: Stop | None, *, was_oom_killed: bool) -> Finished:
+        stop = self.broken or stop or self._death(ending, was_oom_killed=was_oom_killed)
+        if self._phase is Phase.PEAK and self._broken is None and not stop.is_asked:
+            return Finished(
+                verdict=Verdict.OK,
+                stopped_by=stopped_by(self._request.case.sampling, self._samples_ms),
+                peak_reason=stop.reason,
+            )
+        return Finished(verdict=stop.verdict, reason=stop.reason + self._noise_remark())
+
+    def _death(self, ending: Ending, *, was_oom_killed: bool) -> Stop:
+        if was_oom_killed:
+            reason = f"the kernel ended it for want of memory{self._where()}"
+            return Stop(verdict=Verdict.OOM, reason=reason)
+        if ending.signal is not None:
+            reason = f"ended by {ending.signal}{self._where()}"
+        elif ending.exit_code is None:
+            reason = f"ended, nobody knows how{self._where()}"
+        elif ending.exit_code != 0:
+            reason = f"exit code {ending.exit_code}{self._where()}"
+        else:
+            reason = f"ended without a result{self._where()}"
+        return Stop(verdict=Verdict.CRASHED, reason=reason + _last_words(ending))
+
+    def _where(self) -> str:
+        if self._phase is None:
+            return " (before it said anything)"
+        if self._phase is Phase.MEASURE:
+            return f" (in measure, after {len(self._samples_ms)} of {self._request.case.sampling.max_steps} steps)"
+        return f" (in {self._phase.value})"
+
+    def _noise_remark(self) -> str:
+        if not self._noise:
+            return ""
+        return f"; {len(self._noise)} stray lines on its stdout, the first: {self._noise[0]}"
+
+
+def _last_words(ending: Ending) -> str:
+    lines = [line.strip() for line in ending.stderr_tail.splitlines() if line.strip()]
+    return f": {_quote(lines[-1])}" if lines else ""
+
+
+def _quote(text: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable if len(printable) <= _QUOTE_CHARACTERS else printable[: _QUOTE_CHARACTERS - 1] + "…"
