@@ -59,7 +59,9 @@ print("TRACE" + json.dumps({"head": spent, "child": child, "agent_s": result.dur
 def wall_s(command: list[str], folder: Path, stdin: str = "") -> tuple[float, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
     begun = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, input=stdin, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        command, cwd=folder, input=stdin, capture_output=True, text=True, env=environment, check=False
+    )
     seconds = time.perf_counter() - begun
     if done.returncode != 0:
         raise RuntimeError(f"{command} failed: {done.stderr[-2000:]}")

@@ -38,7 +38,11 @@ QUICK = {
 def measured(name: str, arguments: list[str]) -> dict[str, Any]:
     print(f"{name} …", file=sys.stderr, flush=True)
     done = subprocess.run(
-        [sys.executable, HERE / f"{name}.py", *arguments], stdout=subprocess.PIPE, text=True, cwd=HERE.parent
+        [sys.executable, HERE / f"{name}.py", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=HERE.parent,
+        check=False,
     )
     if not done.stdout.strip():
         raise SystemExit(f"{name} printed nothing (exit {done.returncode})")
@@ -88,8 +92,8 @@ def fidelity(data: dict[str, Any]) -> str:
     lines = [
         "## Fidelity",
         "",
-        "The median step of muster's measuring child (`fetch: host`) over that of a plain script of the seed's protocol",
-        "(graph mode, `session.run`), alternating in fresh processes. Aim: 0.97 to 1.03.",
+        "The median step of muster's measuring child (`fetch: host`) over that of a plain script of the seed's",
+        "protocol (graph mode, `session.run`), alternating in fresh processes. Aim: 0.97 to 1.03.",
         "",
         "| Pass | Seed's protocol (ms) | muster (ms) | Ratio |",
         "|---|---|---|---|",
@@ -111,7 +115,8 @@ def overhead(data: dict[str, Any]) -> str:
     rows = [
         "## Overhead",
         "",
-        "Wall seconds of `muster run` on one small case against the bare child with the same case. Aim: under 4 s added.",
+        "Wall seconds of `muster run` on one small case against the bare child with the same case.",
+        "Aim: under 4 s added.",
         "",
         "| What | Seconds |",
         "|---|---|",

@@ -179,7 +179,7 @@ class RayEngine:
             start_timeout_s=self._limits.start_timeout_s,
             case_timeout_s=self._limits.case_timeout_s,
         )
-        answer = asyncio.ensure_future(_resolved(agent.run_case.remote(codec.to_json(request))))
+        answer = _future(agent.run_case.remote(codec.to_json(request)))
         try:
             await asyncio.wait({answer}, timeout=QUIET_S)
             if not answer.done():
@@ -208,7 +208,7 @@ class RayEngine:
         while not is_over:
             is_over = answer.done()
             wait_s = 0.0 if is_over else POLL_WAIT_S
-            news = asyncio.ensure_future(_resolved(agent.progress.remote(self._seen.get(device_id, 0), wait_s)))
+            news = _future(agent.progress.remote(self._seen.get(device_id, 0), wait_s))
             await asyncio.wait({news} if is_over else {news, answer}, return_when=asyncio.FIRST_COMPLETED)
             if not news.done():
                 news.cancel()
@@ -245,8 +245,9 @@ class RayEngine:
         self._occurrences.put_nowait(DeviceLost(at=self.now(), device_id=device_id, reason=reason))
 
 
-async def _resolved(reference: Any) -> Any:
-    return await reference
+def _future(reference: Any) -> asyncio.Future[Any]:
+    """Return a call's answer as a future of the running loop."""
+    return asyncio.wrap_future(reference.future())
 
 
 async def _end(agent: Any, *, is_ready: bool) -> None:
@@ -254,7 +255,7 @@ async def _end(agent: Any, *, is_ready: bool) -> None:
     # An agent that is gone already, or past talking to, is killed all the same.
     with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
         if is_ready:
-            await asyncio.wait_for(_resolved(agent.shutdown.remote()), SHUTDOWN_TIMEOUT_S)
+            await asyncio.wait_for(_future(agent.shutdown.remote()), SHUTDOWN_TIMEOUT_S)
     ray.kill(agent, no_restart=True)
 
 
