@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def show_executed(executed: Executed, report: ReportConfig, *, form: str, wide: 
 
 
 def _closing(executed: Executed) -> list[str]:
-    at = "" if executed.store == DEFAULT_STORE else f" --store {executed.store}"
+    at = "" if executed.store == DEFAULT_STORE else f" --store {shlex.quote(executed.store)}"
     run_id = executed.run.id
     lines = [""]
     if executed.store_error is not None:

@@ -61,7 +61,7 @@ OutputFormat = Annotated[
         "--format",
         "-f",
         metavar="NAME",
-        help="Form of the table: table, md, csv, json.",
+        help=f"Form of the table: {', '.join(_formats())}.",
         autocompletion=_formats,
         callback=_known_format,
     ),

@@ -81,7 +81,8 @@ class LocalCluster:
         token_file = directory / "token"
         with _removed_at_end(directory), _environment({**RAY_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(token_file)}):
             _write_secret(token_file, secrets.token_hex(32))
-            address = await asyncio.to_thread(_start_ray, directory, devices)
+            # Ray opens its own folder to every user; the token lies outside it, where only we may look.
+            address = await asyncio.to_thread(_start_ray, directory / "ray", devices)
             try:
                 yield ClusterHandle(address=address, token_file=token_file, hosts=(self._host,))
             finally:

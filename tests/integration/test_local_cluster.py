@@ -30,7 +30,8 @@ async def main():
         token = handle.token_file.read_text()
         leaks = [p.pid for p in below if token in " ".join(p.cmdline()) or token in p.environ().values()]
         print(json.dumps({
-            "pids": [p.pid for p in below], "mode": handle.token_file.stat().st_mode, "address": handle.address,
+            "pids": [p.pid for p in below], "mode": handle.token_file.stat().st_mode,
+            "folder_mode": handle.token_file.parent.stat().st_mode, "address": handle.address,
             "directory": str(handle.token_file.parent), "leaks": leaks, "length": len(token),
         }), flush=True)
         sys.stdin.readline()
@@ -60,6 +61,7 @@ def test_the_token_guards_the_cluster_and_nothing_is_left_of_it() -> None:
         told = json.loads(process.stdout.readline())
         processes = [psutil.Process(pid) for pid in told["pids"]]
         assert stat.S_IMODE(told["mode"]) == 0o600
+        assert stat.S_IMODE(told["folder_mode"]) == 0o700
         assert told["length"] == 64
         assert told["leaks"] == []
         assert told["address"].startswith("127.")

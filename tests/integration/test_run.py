@@ -183,7 +183,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(folder: Path, numbe
     assert "cancelled" in out
     assert "muster rerun" in err
     assert "--failed" in err
-    assert not list(Path("/tmp").glob(f"muster-*/session_*_{process.pid}"))
+    assert not list(Path("/tmp").glob(f"muster-*/ray/session_*_{process.pid}"))
     (summary,) = json.loads(muster("runs", "--json", cwd=folder).out)
     assert summary["state"] == "interrupted"
 

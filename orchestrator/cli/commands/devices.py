@@ -37,7 +37,8 @@ def _lines(inventory: Inventory) -> list[str]:
     lines: list[str] = []
     for host in dict.fromkeys(entry.device.host for entry in inventory.declared):
         report = inventory.report_of(host)
-        lines.append(host if report is None else f"{host}  ({report.environment.get('host.os').value})")
+        system = report.environment.get("host.os").value if report is not None else None
+        lines.append(host if system is None else f"{host}  ({system})")
         lines += [f"  {_declared(entry)}" for entry in inventory.declared if entry.device.host == host]
         lines += [
             f"  {device.selector:<8} {device.name}, {device.memory or 'memory unknown'}  (not in the config)"
@@ -45,7 +46,7 @@ def _lines(inventory: Inventory) -> list[str]:
             if device.host == host
         ]
         for framework in report.frameworks if report is not None else ():
-            lines.append(f"  {framework.name} {framework.version or ''}{framework.reason or ''}")
+            lines.append(f"  {framework.name} {framework.version or framework.reason}")
     return lines
 
 
