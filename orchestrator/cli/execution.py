@@ -77,6 +77,9 @@ def execute(order: Order) -> Executed:
 async def _execute(order: Order) -> Executed:
     clock = _Clock()
     config = order.loaded.config
+    if not order.simulate:
+        # Half a second of imports, beside the probe and the store.
+        asyncio.get_running_loop().run_in_executor(None, cluster_of(config).preload)
     prepared = await prepare(config, simulate=order.simulate, only=order.only, store_url=order.store)
     prepared = _narrowed(prepared, order)
     clock.lap("probe and plan")

@@ -31,6 +31,9 @@ class Cluster(Protocol):
     async def probe(self) -> tuple[HostReport, ...]:
         """Return what each host has; starts no Ray. Raises :class:`orchestrator.errors.ClusterError`."""
 
+    def preload(self) -> None:
+        """Import what :meth:`running` needs, which takes a while; may be called from a thread of its own."""
+
     def running(self, devices: Sequence[Device]) -> AbstractAsyncContextManager[ClusterHandle]:
         """Bring Ray up with one resource a device (:func:`~orchestrator.inventory.resource_of`), and down at the end.
 

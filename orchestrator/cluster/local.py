@@ -73,13 +73,19 @@ class LocalCluster:
             )
         return (codec.from_json(HostReport, out),)
 
+    def preload(self) -> None:
+        """Import Ray with its settings in place; they stay, for it reads them whenever it likes."""
+        os.environ.update(RAY_ENVIRONMENT)
+        import ray  # noqa: F401  # it is the import that takes time
+
     @contextlib.asynccontextmanager
     async def running(self, devices: Sequence[Device]) -> AsyncIterator[ClusterHandle]:
         """Start Ray on the loopback address and shut it down at the end."""
         # Short, and not under TMPDIR: Ray puts UNIX sockets below it, whose paths end at 107 bytes.
         directory = Path(tempfile.mkdtemp(prefix="muster-", dir="/tmp"))
         token_file = directory / "token"
-        with _removed_at_end(directory), _environment({**RAY_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(token_file)}):
+        with _removed_at_end(directory), _environment({"RAY_AUTH_TOKEN_PATH": str(token_file)}):
+            await asyncio.to_thread(self.preload)
             _write_secret(token_file, secrets.token_hex(32))
             # Ray opens its own folder to every user; the token lies outside it, where only we may look.
             address = await asyncio.to_thread(_start_ray, directory / "ray", devices)
@@ -119,7 +125,20 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, OSError and its own; all mean the same here
         ray.shutdown()
         raise ClusterError(f"Ray did not start: {error}", remedy=f"look into {directory}") from error
+    _end_autoscaler()
     return str(context.address_info["gcs_address"])
+
+
+def _end_autoscaler() -> None:
+    """End the process that would add and remove hosts: with one it has nothing to do, and it takes a second to go.
+
+    Ray can leave it out by `ray start --no-monitor` only; there is no public way to do so from Python.
+    """
+    from ray._private.worker import _global_node
+
+    for started in _global_node.all_processes.get("monitor", ()):
+        # Not SIGTERM: it would tell everybody that the autoscaler has failed.
+        started.process.kill()
 
 
 def _stop_ray() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import options
@@ -18,6 +17,8 @@ def devices(
     json: options.Json = False,
 ) -> int:
     """Show what each host has, and what of the config is missing."""
+    import asyncio
+
     from orchestrator.cli.output import print_data
     from orchestrator.cli.preparation import take
     from orchestrator.config.load import load_config

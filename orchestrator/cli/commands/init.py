@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -44,6 +43,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a starter config for this machine."""
+    import asyncio
+
     from orchestrator.cluster.local import connect
 
     if path.exists() and not force:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import options
@@ -20,6 +19,8 @@ def plan(
     json: options.Json = False,
 ) -> None:
     """Show the cases that a config would run, in order, and how long they take."""
+    import asyncio
+
     from orchestrator.cli.output import print_data
     from orchestrator.cli.preparation import prepare
     from orchestrator.config.load import load_config
