@@ -1,8 +1,9 @@
 """What Ray and the head add to one small case, in seconds, and where it goes.
 
 In pairs, A B A B: `muster run` with one case, and the bare measuring child with the same case on stdin. What muster
-adds is the difference of their wall times, pair by pair. A third process, once a pair, is the same run with a clock
-between its parts, which gives the breakdown. The commands that touch no device are timed against `python -c pass`.
+adds is the difference of their wall times, pair by pair. Two more processes, once a pair: Ray alone, started, asked
+for one actor's answer and ended, which is the floor; and the same run with a clock between its parts, which gives the
+breakdown. The commands that touch no device are timed against `python -c pass`.
 Prints JSON.
 
     python benchmarks/overhead.py --pairs 5
@@ -55,9 +56,19 @@ child = {timing.phase.value: timing.seconds for timing in result.phases}
 print("TRACE" + json.dumps({"head": spent, "child": child, "agent_s": result.duration_s}))
 """
 
+BARE_RAY = """
+import ray
+ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+class Actor:
+    def answer(self):
+        return 1
+ray.get(ray.remote(num_cpus=0)(Actor).remote().answer.remote())
+ray.shutdown()
+"""
+
 
 def wall_s(command: list[str], folder: Path, stdin: str = "") -> tuple[float, str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}
     begun = time.perf_counter()
     done = subprocess.run(
         command, cwd=folder, input=stdin, capture_output=True, text=True, env=environment, check=False
@@ -101,16 +112,21 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def whole_run(folder: Path, pairs: int) -> dict[str, Any]:
-    with_muster, bare, traces = [], [], []
+    with_muster, bare, bare_ray, traces = [], [], [], []
     for _ in range(pairs):
         with_muster.append(wall_s([*MUSTER, "run", "overhead.yaml", "--no-progress"], folder)[0])
         bare.append(wall_s([sys.executable, "-m", "workers.child"], folder, request())[0])
+        bare_ray.append(wall_s([sys.executable, "-c", BARE_RAY], folder)[0])
         traces.append(traced(folder))
     return {
         "pairs": pairs,
         "muster_run_s": spread(with_muster),
         "bare_child_s": spread(bare),
+        "bare_ray_s": spread(bare_ray),
         "added_s": spread([ours - theirs for ours, theirs in zip(with_muster, bare, strict=True)]),
+        "added_over_bare_ray": spread(
+            [(ours - theirs) / ray for ours, theirs, ray in zip(with_muster, bare, bare_ray, strict=True)]
+        ),
         "head_s": medians([trace["head"] for trace in traces]),
         "child_s": medians([trace["child"] for trace in traces]),
         "agent_s": round(statistics.median(trace["agent_s"] for trace in traces), 3),

@@ -22,7 +22,7 @@ RESULTS = HERE / "RESULTS.md"
 
 #: Arguments of each benchmark: as `make bench` runs them, and a look in a few minutes.
 FULL = {
-    "fidelity": ["--pairs", "7", "--steps", "30"],
+    "fidelity": ["--pairs", "5", "--steps", "30"],
     "overhead": ["--pairs", "7"],
     "dispatch_ray": ["--pairs", "7", "--cases", "3000"],
     "dispatch_simulated": [],
@@ -123,6 +123,8 @@ def overhead(data: dict[str, Any]) -> str:
         f"| `muster run` | {spread(run['muster_run_s'])} |",
         f"| bare child | {spread(run['bare_child_s'])} |",
         f"| **added by Ray and the head** | **{spread(run['added_s'])}** |",
+        f"| Ray alone: started, one actor's answer, ended | {spread(run['bare_ray_s'])} |",
+        f"| ratio of what is added to Ray alone | {spread(run['added_over_bare_ray'])} |",
         "",
         "Where it goes, medians of runs with a clock between their parts:",
         "",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from orchestrator.cli import commands
-from orchestrator.errors import ExitCode, MusterError
+from orchestrator.errors import ConfigError, ExitCode, MusterError
 from workers.version import VERSION
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def main() -> None:
 
 
 def _say(error: MusterError) -> None:
-    print(f"muster: {error.message}", file=sys.stderr)
+    # A config's problems begin with file:line:column, as editors and terminals make links of.
+    print(error.message if isinstance(error, ConfigError) else f"muster: {error.message}", file=sys.stderr)
     if error.remedy:
         print(f"  → {error.remedy}", file=sys.stderr)
 

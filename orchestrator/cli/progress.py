@@ -162,7 +162,7 @@ class LiveView:
             console=self._console,
             transient=True,
         )
-        self._total = self._bars.add_task("cases", total=len(self._cases), now="")
+        self._total = self._bars.add_task("cases", total=len(self._cases), now="starting Ray")
 
     def __enter__(self) -> ProgressView:
         """Begin to draw."""
