@@ -19,10 +19,12 @@ from workers import probe
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
+#: What each benchmark printed last, so that one can be measured again without the others.
+KEPT = HERE.parent / "build" / "benchmarks"
 
 #: Arguments of each benchmark: as `make bench` runs them, and a look in a few minutes.
 FULL = {
-    "fidelity": ["--pairs", "5", "--steps", "30"],
+    "fidelity": ["--pairs", "5", "--steps", "20"],
     "overhead": ["--pairs", "7"],
     "dispatch_ray": ["--pairs", "7", "--cases", "3000"],
     "dispatch_simulated": [],
@@ -42,12 +44,15 @@ def measured(name: str, arguments: list[str]) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=HERE.parent,
-        check=False,
+        check=True,
     )
-    if not done.stdout.strip():
-        raise SystemExit(f"{name} printed nothing (exit {done.returncode})")
-    found: dict[str, Any] = json.loads(done.stdout)
+    # Ray may have said something before.
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{\n") :])
     return found
+
+
+def kept(name: str) -> Path:
+    return KEPT / f"{name}.json"
 
 
 def machine() -> list[str]:
@@ -184,13 +189,15 @@ def dispatch_simulated(data: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few minutes; prints the page and writes no file")
-    arguments = QUICK if parser.parse_args().quick else FULL
-    found = {name: measured(name, given) for name, given in arguments.items()}
-    text = page(found, arguments)
-    if arguments is QUICK:
-        print(text)
-    else:
-        RESULTS.write_text(text)
+    parser.add_argument("--only", choices=sorted(FULL), action="append", help="the others as they were measured last")
+    given = parser.parse_args()
+    if given.quick:
+        print(page({name: measured(name, arguments) for name, arguments in QUICK.items()}, QUICK))
+        return
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for name in given.only or FULL:
+        kept(name).write_text(json.dumps(measured(name, FULL[name])))
+    RESULTS.write_text(page({name: json.loads(kept(name).read_text()) for name in FULL}, FULL))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,15 @@ import datetime
 import signal
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import progress
 from orchestrator.cli.options import DEFAULT_STORE
-from orchestrator.cli.preparation import cluster_of, prepare
+from orchestrator.cli.preparation import cluster_of, take
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.errors import ExitCode, StoreError, UsageError
-from orchestrator.planning import with_cases_of
+from orchestrator.planning import make_plan, with_cases_of
 from orchestrator.results import CaseResult, NewRun, Run, RunState
 from orchestrator.runner import Outcome, Runner, Stopper
 from orchestrator.store import open_store
@@ -26,10 +26,10 @@ from workers.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from orchestrator.cli.preparation import Prepared
     from orchestrator.config.load import Loaded
     from orchestrator.config.schema import Config
     from orchestrator.engine.base import Engine
+    from orchestrator.planning import Plan
     from orchestrator.store.repository import Store
 
 #: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
@@ -80,18 +80,16 @@ async def _execute(order: Order) -> Executed:
     if not order.simulate:
         # Half a second of imports, beside the probe and the store.
         asyncio.get_running_loop().run_in_executor(None, cluster_of(config).preload)
-    prepared = await prepare(config, simulate=order.simulate, only=order.only, store_url=order.store)
-    prepared = _narrowed(prepared, order)
+    plan = _narrowed(make_plan(config, await take(config, simulate=order.simulate), only=order.only), order)
     clock.lap("probe and plan")
-    new = _new_run(order, prepared)
+    new = _new_run(order, plan)
     _try_report(new, config)
     with open_store(order.store) as store, store.exclusive(new.id):
         clock.lap("open the store")
-        outcome, stopped = await _run_cases(order, new, prepared, store, clock)
+        outcome, stopped = await _run_cases(order, new, plan, store, clock)
         state = RunState.INTERRUPTED if stopped or outcome.store_error else RunState.FINISHED
         finished_at = _now()
-        if outcome.store_error is None:
-            store.finish_run(new.id, state, finished_at)
+        outcome = _finish(store, new.id, outcome, state, finished_at)
     clock.lap("close the store")
     return Executed(
         run=_as_run(new, outcome, state, finished_at),
@@ -113,29 +111,37 @@ def _try_report(new: NewRun, config: Config) -> None:
     table_of(_as_run(new, Outcome(cases=cases, store_error=None), RunState.RUNNING, None), config.report)
 
 
-def _narrowed(prepared: Prepared, order: Order) -> Prepared:
+def _narrowed(plan: Plan, order: Order) -> Plan:
     if order.keys is None:
-        return prepared
-    plan = with_cases_of(prepared.plan, order.keys)
-    if not plan.cases:
+        return plan
+    narrowed = with_cases_of(plan, order.keys)
+    if not narrowed.cases:
         raise UsageError("none of those cases is in the config's plan any more", remedy="run the whole config again")
-    return type(prepared)(inventory=prepared.inventory, plan=plan)
+    return narrowed
 
 
-async def _run_cases(
-    order: Order, new: NewRun, prepared: Prepared, store: Store, clock: _Clock
-) -> tuple[Outcome, bool]:
+def _finish(store: Store, run_id: str, outcome: Outcome, state: RunState, at: datetime.datetime) -> Outcome:
+    """Say in the store that the run is over; a store that fails even now costs no figure that is in memory."""
+    if outcome.store_error is not None:
+        return outcome
+    try:
+        store.finish_run(run_id, state, at)
+    except StoreError as error:
+        return Outcome(cases=outcome.cases, store_error=error)
+    return outcome
+
+
+async def _run_cases(order: Order, new: NewRun, plan: Plan, store: Store, clock: _Clock) -> tuple[Outcome, bool]:
     """Run what can be run, and say of the rest why not; return what came of all cases, and whether it was stopped."""
-    plan = prepared.plan
     if not plan.runnable:
-        return Outcome(cases=_begin(new, prepared, store), store_error=None), False
+        return Outcome(cases=_begin(new, plan, store), store_error=None), False
     stopper = Stopper()
     with _Signals(stopper) as signals, progress.view(plan.runnable, quiet=order.quiet) as view:
-        async with _engine(order, new.id, prepared) as engine:
+        async with _engine(order, new.id, plan) as engine:
             signals.install()
             clock.lap("start the engine")
             # Not before the engine is up: a run that could not begin leaves no trace.
-            gaps = _begin(new, prepared, store)
+            gaps = _begin(new, plan, store)
             runner = Runner(
                 run_id=new.id,
                 cases=plan.runnable,
@@ -150,20 +156,20 @@ async def _run_cases(
             if signals.came:
                 view.say("ending Ray and the agents")
         clock.lap("end the engine")
-    positions = {planned.case.key: i for i, planned in enumerate(plan.cases)}
-    cases = sorted((*outcome.cases, *gaps), key=lambda result: positions[result.case.key])
-    return Outcome(cases=tuple(cases), store_error=outcome.store_error), bool(signals.came)
+    ended = {result.case.key: result for result in (*outcome.cases, *gaps)}
+    cases = tuple(replace(ended[case.key], position=i) for i, case in enumerate(new.cases))
+    return Outcome(cases=cases, store_error=outcome.store_error), bool(signals.came)
 
 
-def _begin(new: NewRun, prepared: Prepared, store: Store) -> tuple[CaseResult, ...]:
+def _begin(new: NewRun, plan: Plan, store: Store) -> tuple[CaseResult, ...]:
     """Put the run into the store, and the verdicts of the cases that cannot be run; return those."""
     store.begin_run(new)
-    return _record_gaps(new.id, prepared, store)
+    return _record_gaps(new.id, plan, store)
 
 
-def _record_gaps(run_id: str, prepared: Prepared, store: Store) -> tuple[CaseResult, ...]:
+def _record_gaps(run_id: str, plan: Plan, store: Store) -> tuple[CaseResult, ...]:
     found = []
-    for position, planned in enumerate(prepared.plan.cases):
+    for position, planned in enumerate(plan.cases):
         if planned.gap is not None:
             store.save_verdict(run_id, planned.case.key, planned.gap.verdict, planned.gap.reason)
             found.append(
@@ -173,7 +179,7 @@ def _record_gaps(run_id: str, prepared: Prepared, store: Store) -> tuple[CaseRes
 
 
 @contextlib.asynccontextmanager
-async def _engine(order: Order, run_id: str, prepared: Prepared) -> AsyncIterator[Engine]:
+async def _engine(order: Order, run_id: str, plan: Plan) -> AsyncIterator[Engine]:
     """Bring up what carries out the commands, and take it down whatever happens."""
     config = order.loaded.config
     if order.simulate:
@@ -182,7 +188,7 @@ async def _engine(order: Order, run_id: str, prepared: Prepared) -> AsyncIterato
         simulated: Engine = SimulatedEngine(seed=config.policy.seed, epoch_s=time.time())
         yield simulated
         return
-    async with cluster_of(config).running(prepared.plan.devices):
+    async with cluster_of(config).running(plan.devices):
         # After the cluster is up: Ray reads its environment when it is imported.
         from orchestrator.engine.ray import EngineLimits, RayEngine
 
@@ -237,7 +243,7 @@ class _Signals:
         self._stopper.ask(f"stopped by {name}", now=True)
 
 
-def _new_run(order: Order, prepared: Prepared) -> NewRun:
+def _new_run(order: Order, plan: Plan) -> NewRun:
     return NewRun(
         id=uuid.uuid4().hex[:12],
         name=order.loaded.config.name,
@@ -247,7 +253,7 @@ def _new_run(order: Order, prepared: Prepared) -> NewRun:
         overrides=order.overrides,
         simulated=order.simulate,
         muster_version=VERSION,
-        cases=tuple(planned.case for planned in prepared.plan.cases),
+        cases=tuple(planned.case for planned in plan.cases),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.inventory import take_inventory
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
     from workers.protocol import Case, HostReport, Workload
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """Everything that is known before a run begins."""
-
-    inventory: Inventory
-    plan: Plan
-
-
 def cluster_of(config: Config) -> Cluster:
     """Return the way to the config's hosts: the module of ``orchestrator.cluster`` named like its mode."""
     module = importlib.import_module(f"orchestrator.cluster.{config.cluster.mode.value}")
@@ -40,12 +31,12 @@ async def take(config: Config, *, simulate: bool) -> Inventory:
     return take_inventory(config.hosts, await _reports(config, simulate=simulate))
 
 
-async def prepare(config: Config, *, simulate: bool, only: Sequence[str], store_url: str) -> Prepared:
-    """Return the inventory and the plan, with time estimates where the store remembers."""
+async def plan_with_estimates(config: Config, *, simulate: bool, only: Sequence[str], store_url: str) -> Plan:
+    """Return the plan, with time estimates where the store remembers."""
     inventory = await take(config, simulate=simulate)
     plan = make_plan(config, inventory, only=only)
     paces = remembered(store_url, plan.runnable, simulated=simulate)
-    return Prepared(inventory=inventory, plan=make_plan(config, inventory, only=only, paces=paces) if paces else plan)
+    return make_plan(config, inventory, only=only, paces=paces) if paces else plan
 
 
 def remembered(store_url: str, cases: Sequence[Case], *, simulated: bool) -> Mapping[tuple[str, Workload], Pace]:

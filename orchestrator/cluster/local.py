@@ -124,7 +124,7 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
         )
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, OSError and its own; all mean the same here
         ray.shutdown()
-        raise ClusterError(f"Ray did not start: {error}", remedy=f"look into {directory}") from error
+        raise ClusterError(f"Ray did not start: {error}", remedy=f"its logs are in {directory}") from error
     _end_autoscaler()
     return str(context.address_info["gcs_address"])
 
@@ -154,10 +154,18 @@ def _write_secret(path: Path, secret: str) -> None:
 
 @contextlib.contextmanager
 def _removed_at_end(directory: Path) -> Iterator[None]:
+    """Remove the folder, but for Ray's logs where it did not start: they tell why."""
+    is_kept = False
     try:
         yield
+    except ClusterError:
+        is_kept = True
+        raise
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        if is_kept:
+            (directory / "token").unlink(missing_ok=True)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -259,7 +259,7 @@ class PolicyConfig(Keys):
     )
     host_concurrency: HostConcurrency = Field(
         HostConcurrency.CONCURRENT,
-        description="concurrent: all devices of a host at once; exclusive: one at a time, undisturbed.",
+        description="concurrent: a host's GPUs at once, its CPU devices alone; exclusive: one device at a time.",
     )
     order: Order = Field(
         Order.INTERLEAVED,

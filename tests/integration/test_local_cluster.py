@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -88,6 +90,45 @@ def test_the_token_guards_the_cluster_and_nothing_is_left_of_it() -> None:
     assert json.loads(out) == {"left": []}
     assert survivors(processes) == []
     assert not Path(told["directory"]).exists()
+
+
+_DOES_NOT_START = """
+import asyncio
+from orchestrator.cluster.local import connect
+from tests.builders import a_device
+from orchestrator.errors import ClusterError
+import orchestrator.cluster.local as local
+
+local.OBJECT_STORE_BYTES = 1  # less than Ray accepts
+
+async def main():
+    try:
+        async with connect("localhost").running([a_device()]):
+            pass
+    except ClusterError as error:
+        print(error.message)
+        print(error.remedy)
+
+asyncio.run(main())
+"""
+
+
+def test_when_ray_does_not_start_its_logs_stay_and_its_token_goes() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _DOES_NOT_START],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=environment(),
+    )
+    message, remedy = ended.stdout.splitlines()
+    assert message.startswith("Ray did not start: ")
+    (place,) = re.findall(r"^its logs are in (/tmp/muster-\w+)/ray$", remedy)
+    try:
+        assert Path(place).is_dir()
+        assert not Path(place, "token").exists()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def test_the_probe_answers_for_the_name_that_the_config_gives() -> None:

@@ -22,12 +22,12 @@ def plan(
     import asyncio
 
     from orchestrator.cli.output import print_data
-    from orchestrator.cli.preparation import prepare
+    from orchestrator.cli.preparation import plan_with_estimates
     from orchestrator.config.load import load_config
 
     loaded = load_config(config, overrides=overrides or (), simulate=simulate)
     store_url = store or loaded.config.store
-    made = asyncio.run(prepare(loaded.config, simulate=simulate, only=only or (), store_url=store_url)).plan
+    made = asyncio.run(plan_with_estimates(loaded.config, simulate=simulate, only=only or (), store_url=store_url))
     if json:
         print_data(_data(made))
         return
