@@ -33,8 +33,8 @@ class Terminal(io.StringIO):
         return [line.rstrip() for line in screen.display if line.strip()]
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Not a fixture: pytest takes stderr back between a fixture and its test."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -51,14 +51,16 @@ def test_a_case_is_called_by_what_is_measured() -> None:
     assert label(a_case()) == "alexnet forward b128 float32"
 
 
-def test_the_view_fits_where_stderr_goes(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_view_fits_where_stderr_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_terminal(monkeypatch)
     assert isinstance(view([], quiet=False), LiveView)
     assert isinstance(view([], quiet=True), QuietView)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert isinstance(view([], quiet=False), PlainView)
 
 
-def test_a_terminal_shows_the_running_case_with_its_step_and_last_time(terminal: Terminal) -> None:
+def test_a_terminal_shows_the_running_case_with_its_step_and_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
     case = a_case()
     with view([case], quiet=False) as shown:
         shown.heard(PrepareDevice(device=case.device))
@@ -70,7 +72,8 @@ def test_a_terminal_shows_the_running_case_with_its_step_and_last_time(terminal:
         assert text in drawn, text
 
 
-def test_a_terminal_keeps_the_finished_lines_and_loses_the_bars(terminal: Terminal) -> None:
+def test_a_terminal_keeps_the_finished_lines_and_loses_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
     good, bad = a_case(key="good"), a_case(key="bad")
     with view([good, bad], quiet=False) as shown:
         shown.heard(StartCase(case=good, attempt=1))
@@ -87,7 +90,8 @@ def test_a_terminal_keeps_the_finished_lines_and_loses_the_bars(terminal: Termin
     ]
 
 
-def test_progress_of_a_case_that_is_not_shown_changes_nothing(terminal: Terminal) -> None:
+def test_progress_of_a_case_that_is_not_shown_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
     case = a_case()
     with view([case], quiet=False) as shown:
         shown.heard(_measuring(case))
