@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -60,7 +61,7 @@ def machine() -> list[str]:
     packages = ("tensorflow-cpu", "tensorflow", "ray", "numpy")
     versions = [f"{name} {metadata.version(name)}" for name in packages if _is_installed(name)]
     return [
-        f"- {facts['cpu.model'].value}, {facts['cpu.cores'].value} cores, {facts['host.os'].value},"
+        f"- {facts['cpu.model'].value}, {len(os.sched_getaffinity(0))} cores, {facts['host.os'].value},"
         f" kernel {facts['host.kernel'].value}",
         f"- Python {facts['python.version'].value}, {', '.join(versions)}",
         f"- measured {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}; GPU figures: not measured",
