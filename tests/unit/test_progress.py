@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import TYPE_CHECKING
 
 import pyte
-import pytest
 
 from orchestrator.cli.progress import LiveView, PlainView, QuietView, label, view
 from orchestrator.dispatch.messages import (
@@ -18,6 +18,9 @@ from orchestrator.dispatch.messages import (
 )
 from tests.builders import a_case, a_result
 from workers.protocol import Case, Phase, Progress, Verdict
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Terminal(io.StringIO):
