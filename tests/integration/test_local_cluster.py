@@ -25,9 +25,9 @@ import psutil
 from orchestrator.cluster.local import connect
 from tests.builders import a_device
 
-def knows(process, token):
+def knows(process, text):
     try:
-        return token in " ".join(process.cmdline()) or token in process.environ().values()
+        return text in " ".join(process.cmdline()) or text in process.environ().values()
     except psutil.Error:  # it has ended meanwhile
         return False
 
@@ -35,7 +35,7 @@ async def main():
     async with connect("localhost").running([a_device()]) as handle:
         below = psutil.Process().children(recursive=True)
         token = handle.token_file.read_text()
-        scalers = [p for p in below if "/monitor.py" in " ".join(p.cmdline())]
+        scalers = [p for p in below if knows(p, "/monitor.py")]
         _, staying = psutil.wait_procs(scalers, timeout=20)
         below = [p for p in below if p not in scalers]
         leaks = [p.pid for p in below if knows(p, token)]
