@@ -6,16 +6,15 @@ import dataclasses
 import json
 import os
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.builders import a_device, a_sampling
+from tests.integration.leaks import assert_no_more_than, held
 from tests.integration.test_child import CORES, FAKES, a_request
 from tests.integration.test_process import has_gone
 from workers.agent import AgentReport, DeviceAgent, news_from_json
@@ -36,6 +35,7 @@ from workers.protocol import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DEADLINE_S = 60.0
 DEVICE = a_device(cores=CORES)
@@ -354,9 +354,9 @@ def test_an_agent_says_who_it_is(agent: DeviceAgent) -> None:
 
 def test_agents_leave_no_threads_and_no_descriptors(agent: DeviceAgent) -> None:
     run(agent)  # the probe is over by now
-    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    before = held()
     run(agent)
-    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert_no_more_than(before)
 
 
 def test_everything_goes_over_the_wire_as_json(agent: DeviceAgent) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests.integration.leaks import assert_no_more_than, held
 from workers.process import (
     MAX_LINE_BYTES,
     MAX_OUTPUT_BYTES,
@@ -62,10 +63,10 @@ def has_gone(pid: int) -> bool:
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """Every test gives back its threads, descriptors and children."""
-    before = threading.active_count(), len(os.listdir("/proc/self/fd")), psutil.Process().children()  # noqa: PTH208
+    before, children = held(), psutil.Process().children()
     yield
-    after = threading.active_count(), len(os.listdir("/proc/self/fd")), psutil.Process().children()  # noqa: PTH208
-    assert after == before
+    assert_no_more_than(before)
+    assert psutil.Process().children() == children
 
 
 def test_lines_come_whole_and_in_order() -> None:
