@@ -25,7 +25,9 @@ def held() -> Held:
 def assert_no_more_than(before: Held) -> None:
     """What leaks stays; so it is enough that the counts come down again."""
     deadline = time.monotonic() + PATIENCE_S
-    while (now := held()) and (now.threads > before.threads or now.descriptors > before.descriptors):
+    now = held()
+    while now.threads > before.threads or now.descriptors > before.descriptors:
         assert time.monotonic() < deadline, f"{now} where it was {before}"
         # Nothing tells of a thread's end; look again in a moment.
         time.sleep(0.02)
+        now = held()
