@@ -92,7 +92,8 @@ def make_plan(
         planned.sort(key=lambda item: _digest(f"{config.policy.seed}:{item.case.key}"))
     # `layout: [auto, NHWC]` is one and the same case on a CPU.
     planned = list({item.case.key: item for item in planned}.values())
-    kept = [item for item in planned if _fits(item.case, parse_filters(only))]
+    filters = parse_filters(only)
+    kept = [item for item in planned if _fits(item.case, filters)]
     if not kept:
         raise UsageError(
             f"no case is left by --only {' --only '.join(only)}", remedy="see the cases: muster plan CONFIG"

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import progress
-from orchestrator.cli.options import DEFAULT_STORE
 from orchestrator.cli.preparation import cluster_of, take
-from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
+from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.errors import ExitCode, StoreError, UsageError
 from orchestrator.planning import make_plan, with_cases_of
 from orchestrator.results import CaseResult, NewRun, Run, RunState
@@ -53,7 +52,7 @@ class Order:
     @property
     def store(self) -> str:
         """Where the results go."""
-        return self.store_url or self.loaded.config.store or DEFAULT_STORE
+        return self.store_url or self.loaded.config.store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +205,7 @@ def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
     grace_s = 0.0 if simulated else HEAD_GRACE_S
     limits = config.limits
     return DispatchSettings(
-        host_concurrency=HostConcurrency(config.policy.host_concurrency.value),
+        host_concurrency=config.policy.host_concurrency,
         attempts=limits.attempts,
         prepare_timeout_s=limits.prepare_timeout_s,
         start_timeout_s=limits.start_timeout_s + grace_s,

@@ -87,7 +87,9 @@ class WhenBusy(str, enum.Enum):
 class HostConcurrency(str, enum.Enum):
     """Whether the devices of one host are measured at the same time."""
 
+    #: GPUs side by side; a CPU device only while nothing else of its host is at work, for a GPU case feeds on the CPU.
     CONCURRENT = "concurrent"
+    #: One case at a time, and none while an agent of the host is still starting.
     EXCLUSIVE = "exclusive"
 
 

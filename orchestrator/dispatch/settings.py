@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
+from orchestrator.config.schema import HostConcurrency
 
-class HostConcurrency(str, enum.Enum):
-    """What may be measured at the same time on one host."""
-
-    #: GPUs side by side; a CPU device only while nothing else of its host is at work, for a GPU case feeds on the CPU.
-    CONCURRENT = "concurrent"
-    #: One case at a time, and none while an agent of the host is still starting.
-    EXCLUSIVE = "exclusive"
+__all__ = ["DispatchSettings", "HostConcurrency"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
