@@ -36,6 +36,7 @@ from orchestrator.config.selectors import (
     parse_selector,
 )
 from workers import models
+from workers.orders import PORTS_IN_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,8 @@ NOT_YET: Final = "x-not-supported-yet"
 EXCEPT: Final = "x-except"
 #: In the JSON Schema: what is expected, in words, where type and bounds do not tell.
 EXPECTED: Final = "x-expected"
+
+PORT_FORMS: Final = f"a range of at least {PORTS_IN_BLOCK} ports between 1024 and 65535, such as 26000-26999"
 
 STORE_FORMS: Final = "the store's URL, such as sqlite:///muster.db"
 
@@ -119,6 +122,17 @@ def _duration(value: object) -> float:
     return _parsed(parse_duration, value)
 
 
+def _port_range(value: object) -> tuple[int, int]:
+    """Return first and last port of ``26000-26999``."""
+    found = re.fullmatch(r"([0-9]{4,5})-([0-9]{4,5})", value) if isinstance(value, str) else None
+    if found is None:
+        raise expected(PORT_FORMS)
+    first, last = int(found[1]), int(found[2])
+    if not 1024 <= first <= last - PORTS_IN_BLOCK + 1 <= 65_536 - PORTS_IN_BLOCK:
+        raise expected(PORT_FORMS)
+    return first, last
+
+
 def _share(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise expected(SHARE_FORMS)
@@ -172,6 +186,13 @@ Seconds: TypeAlias = Annotated[
 Share: TypeAlias = Annotated[
     float, PlainValidator(_share), WithJsonSchema({"type": ["string", "number"], EXPECTED: SHARE_FORMS})
 ]
+PortRange: TypeAlias = Annotated[
+    tuple[int, int],
+    PlainValidator(_port_range),
+    PlainSerializer(lambda ports: f"{ports[0]}-{ports[1]}"),
+    text_schema(PORT_FORMS),
+]
+Port: TypeAlias = Annotated[StrictInt, Field(ge=1, le=65_535)]
 Selector: TypeAlias = Annotated[
     DeviceSelector,
     PlainValidator(_selector),

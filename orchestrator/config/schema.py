@@ -7,29 +7,18 @@ where they are given. Built from code, without ``load``, every model takes every
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    StrictBool,
-    StrictInt,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, StrictInt, ValidationError, ValidationInfo, WithJsonSchema, field_validator
+from pydantic_core import InitErrorDetails
 
+from orchestrator.config.hosts import ClusterConfig, ClusterMode, HostConfig, HostDefaults
 from orchestrator.config.kinds import (
-    NOT_YET_ERROR,
-    HostAddress,
-    HostName,
     Keys,
     Line,
     Positive,
     Seconds,
-    Selector,
     StoreUrl,
     Swept,
     Whole,
@@ -38,7 +27,7 @@ from orchestrator.config.kinds import (
     problem,
 )
 from orchestrator.config.measurement import LayoutChoice, MeasureConfig, SweepEntry, UntilConfig, WorkloadConfig
-from orchestrator.config.selectors import MAX_HOSTS, DeviceSelector, count_hosts, expand_hosts
+from orchestrator.config.selectors import MAX_HOSTS, DeviceSelector, count_hosts
 from workers.protocol import Sampling
 
 __all__ = [
@@ -68,14 +57,6 @@ __all__ = [
 # --- words -----------------------------------------------------------------------------------------------------
 
 
-class ClusterMode(str, enum.Enum):
-    """Where the Ray cluster comes from: this machine, hosts over SSH, or one that is there already."""
-
-    LOCAL = "local"
-    SSH = "ssh"
-    ADDRESS = "address"
-
-
 class WhenBusy(str, enum.Enum):
     """What to do with a device that somebody else is using."""
 
@@ -91,6 +72,8 @@ class HostConcurrency(str, enum.Enum):
     CONCURRENT = "concurrent"
     #: One case at a time, and none while an agent of the host is still starting.
     EXCLUSIVE = "exclusive"
+    #: All of them at once, CPU devices beside others as well, because the person asked for it.
+    TOGETHER = "together"
 
 
 class Order(str, enum.Enum):
@@ -112,122 +95,23 @@ class Rerun(str, enum.Enum):
 # --- the keys --------------------------------------------------------------------------------------------------
 
 
-class ClusterConfig(Keys):
-    """Where the Ray cluster comes from."""
-
-    mode: ClusterMode = Field(
-        ClusterMode.LOCAL,
-        description="local: a cluster on this machine; ssh: started on the hosts; address: one that is there already.",
-        json_schema_extra=not_yet("clusters of other hosts"),
-    )
-    head_address: Line | None = Field(
-        None,
-        description="The name or address under which the hosts reach the head.",
-        json_schema_extra=not_yet("clusters of other hosts"),
-    )
-    address: Line | None = Field(
-        None,
-        description="Address of the cluster that is there already, for mode address: ray-head.example:6379.",
-        json_schema_extra=not_yet("clusters of other hosts"),
-    )
-    token_file: Line | None = Field(
-        None,
-        description="File with the cluster's authentication token; without it one is made for each run.",
-        json_schema_extra=not_yet("clusters of other hosts"),
-    )
-    tls: StrictBool = Field(
-        False,
-        description="Encrypt what Ray sends between hosts.",
-        json_schema_extra=not_yet("encryption between hosts"),
-    )
-
-
-class HostDefaults(Keys):
-    """How hosts are reached, where a host does not say otherwise."""
-
-    user: Line | None = Field(
-        None, description="User to log in as; your own name if not given.", json_schema_extra=not_yet("hosts over SSH")
-    )
-    port: Annotated[StrictInt, Field(ge=1, le=65_535)] = Field(
-        22, description="TCP port of the SSH server.", json_schema_extra=not_yet("hosts over SSH")
-    )
-    python: Line | None = Field(
-        None,
-        description="Python interpreter on the host: ~/muster/bin/python.",
-        json_schema_extra=not_yet("hosts over SSH"),
-    )
-    install: StrictBool = Field(
-        False,
-        description="Set up Python and the benchmark on the host if they are not there.",
-        json_schema_extra=not_yet("setting hosts up"),
-    )
-    insecure_host_keys: StrictBool = Field(
-        False,
-        description="Connect to hosts whose SSH key is unknown. Anybody on the way can then read and change all.",
-        json_schema_extra=not_yet("hosts over SSH"),
-    )
-
-
-class HostConfig(Keys):
-    """One host, or a range of them, and the devices to be measured there."""
-
-    name: HostName = Field(description="The host's own name in every table; a range such as gpu[01-04] names many.")
-    address: HostAddress | None = Field(
-        None,
-        description="Where the host is reached, if not under its name; {name} stands for it: {name}.lab.example.",
-        json_schema_extra=not_yet("hosts over SSH"),
-    )
-    devices: Swept[Selector] = Field(
-        description=(
-            "What to measure there: cpu (all cores), cpu:0-7,9, cpu:numa0, gpu:all (at least one must be there),"
-            " gpu:any (none is fine), gpu:0, gpu:0-3, gpu:GPU-1a2b (a UUID's beginning)."
-        )
-    )
-    measure: MeasureConfig | None = Field(
-        None, description="Keys of `measure` that are different on this host; the others stay."
-    )
-    user: Line | None = Field(
-        None, description="As in `defaults`, for this host.", json_schema_extra=not_yet("hosts over SSH")
-    )
-    port: Annotated[StrictInt, Field(ge=1, le=65_535)] | None = Field(
-        None, description="As in `defaults`, for this host.", json_schema_extra=not_yet("hosts over SSH")
-    )
-    python: Line | None = Field(
-        None, description="As in `defaults`, for this host.", json_schema_extra=not_yet("hosts over SSH")
-    )
-    install: StrictBool | None = Field(
-        None, description="As in `defaults`, for this host.", json_schema_extra=not_yet("setting hosts up")
-    )
-    insecure_host_keys: StrictBool | None = Field(
-        None, description="As in `defaults`, for this host.", json_schema_extra=not_yet("hosts over SSH")
-    )
-
-    @field_validator("devices")
-    @classmethod
-    def _check_devices(cls, devices: tuple[DeviceSelector, ...]) -> tuple[DeviceSelector, ...]:
-        for text, count in Counter(selector.text for selector in devices).items():
-            if count > 1:
-                raise problem(f"device {text!r} is named {count} times")
-        return devices
-
-    def connection(self, defaults: HostDefaults) -> HostDefaults:
-        """Return ``defaults`` with what this host says otherwise."""
-        own = {key: getattr(self, key) for key in HostDefaults.model_fields if getattr(self, key) is not None}
-        return defaults.model_copy(update=own)
-
-    def expanded(self) -> tuple[HostConfig, ...]:
-        """Return one host for each name of the range, with ``{name}`` in its address filled in."""
-        return tuple(
-            self.model_copy(
-                update={"name": name, "address": self.address and self.address.replace("{name}", name)},
-            )
-            for name in expand_hosts(self.name)
-        )
-
-
 class LimitsConfig(Keys):
     """How long each wait may take, and how often a case is tried."""
 
+    connect_timeout_s: Seconds = Field(
+        30.0,
+        alias="connect_timeout",
+        description="For a host to answer, and as long again for it to let us in: 30s. A slow host is not a dead one.",
+    )
+    join_timeout_s: Seconds = Field(
+        60.0, alias="join_timeout", description="For Ray to come up on a host and join the cluster: 1m."
+    )
+    install_timeout_s: Seconds = Field(
+        1800.0, alias="install_timeout", description="For bringing the wheels to a host and installing them: 30m."
+    )
+    lease_timeout_s: Seconds = Field(
+        3600.0, alias="lease_timeout", description="How long a device that another muster holds is waited for: 1h."
+    )
     start_timeout_s: Seconds = Field(
         120.0, alias="start_timeout", description="From giving a case to a device until its first step begins: 2m."
     )
@@ -261,7 +145,10 @@ class PolicyConfig(Keys):
     )
     host_concurrency: HostConcurrency = Field(
         HostConcurrency.CONCURRENT,
-        description="concurrent: a host's GPUs at once, its CPU devices alone; exclusive: one device at a time.",
+        description=(
+            "concurrent: a host's GPUs at once, its CPU devices alone; exclusive: one device at a time;"
+            " together: all at once, and CPU figures suffer."
+        ),
     )
     order: Order = Field(
         Order.INTERLEAVED,
@@ -368,17 +255,43 @@ class Config(Keys):
             raise ValidationError.from_exception_data("hosts", wrong)
         return tuple(expanded.values())
 
+    @field_validator("defaults")
+    @classmethod
+    def _check_defaults_fit_the_mode(cls, defaults: HostDefaults, info: ValidationInfo) -> HostDefaults:
+        """Raise for ways of reaching hosts where none is reached, unless they are simulated."""
+        cluster = info.data.get("cluster")
+        if is_built_only(info) and isinstance(cluster, ClusterConfig) and cluster.mode is not ClusterMode.SSH:
+            given = [(key, value) for key, value in defaults if value != HostDefaults.model_fields[key].default]
+            _refuse("defaults", [((key,), value) for key, value in given], cluster.mode)
+        return defaults
+
     @field_validator("hosts")
     @classmethod
-    def _check_hosts_are_local(cls, hosts: tuple[HostConfig, ...], info: ValidationInfo) -> tuple[HostConfig, ...]:
-        """Raise for hosts beside this machine, where the context asks for what is built only."""
-        if is_built_only(info) and info.data.get("cluster") == ClusterConfig() and len(hosts) > 1:
-            raise PydanticCustomError(NOT_YET_ERROR, "hosts beside this machine")
+    def _check_hosts_fit_the_mode(cls, hosts: tuple[HostConfig, ...], info: ValidationInfo) -> tuple[HostConfig, ...]:
+        """Raise for hosts that the mode does not reach, unless they are simulated."""
+        cluster = info.data.get("cluster")
+        if not is_built_only(info) or not isinstance(cluster, ClusterConfig):
+            return hosts
+        if cluster.mode is ClusterMode.LOCAL and len(hosts) > 1:
+            raise problem(
+                f"{len(hosts)} hosts, and mode local is this machine alone; for others: `cluster: {{mode: ssh}}`"
+            )
+        beside = [((i, key), value) for i, host in enumerate(hosts) for key, value in host.beside(cluster.mode)]
+        _refuse("hosts", beside, cluster.mode)
         return hosts
 
     def sampling_for(self, host: HostConfig) -> Sampling:
         """Return how many steps are taken on ``host``."""
         return self.measure.overridden_by(host.measure).sampling
+
+
+def _refuse(title: str, given: Sequence[tuple[tuple[int | str, ...], object]], mode: ClusterMode) -> None:
+    """Raise for keys, by where they stand, that mean nothing in ``mode``."""
+    error = problem(f"is not for mode {mode.value}: other machines are reached in mode ssh")
+    if given:
+        raise ValidationError.from_exception_data(
+            title, [InitErrorDetails(type=error, loc=place, input=value) for place, value in given]
+        )
 
 
 def _twice(name: str, pattern: str, first: int) -> str:

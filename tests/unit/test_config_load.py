@@ -83,17 +83,24 @@ WRONG = {
         limits: {attempts: 0, case_timeout: soon}
         name: again
         """),
+    "several_hosts": SMALL + "hosts: [{name: 'a[1-2]', devices: cpu}]\n",
+    "hosts_of_another_mode": SMALL
+    + "hosts:\n- {name: a, devices: cpu, address: b, user: c, port: 22, python: d, install: true,"
+    + " insecure_host_keys: true}\n",
+    "hosts_of_a_cluster_that_is_there": SMALL
+    + "cluster: {mode: address, address: auto}\nhosts: [{name: a, address: b, user: c, devices: cpu}]\n",
+    "defaults_of_another_mode": SMALL + "defaults: {user: a, port: 2222, install: true}\n",
+    "keys_of_another_mode": SMALL + "cluster: {mode: local, head_address: a}\n",
+    "no_address": SMALL + "cluster: {mode: address}\n",
+    "ports_in_words": SMALL + "cluster: {mode: ssh, ports: 26000}\n",
+    "too_few_ports": SMALL + "cluster: {mode: ssh, ports: 26000-26098}\n",
+    "ports_backwards": SMALL + "cluster: {mode: ssh, ports: 26999-26000}\n",
+    "port_zero": SMALL + "cluster: {mode: ssh}\nhosts: [{name: a, devices: cpu, port: 0}]\n",
     "weird_keys": SMALL + '"a b": 1\n"\\e[31mred": 1\n"' + "x" * 100 + '": 1\n"": {a: 1}\n',
 }  # fmt: skip
 
 #: What is in the grammar and not built.
 NOT_BUILT = {
-    "cluster": SMALL + "cluster: {mode: ssh, head_address: a, address: b, token_file: c, tls: true}\n",
-    "defaults": SMALL + "defaults: {user: a, port: 2222, python: b, install: true, insecure_host_keys: true}\n",
-    "hosts": SMALL
-    + "hosts:\n- {name: a, devices: cpu, address: b, user: c, port: 22, python: d, install: true,"
-    + " insecure_host_keys: true}\n",
-    "several_hosts": SMALL + "hosts: [{name: 'a[1-2]', devices: cpu}]\n",
     "measure": SMALL + "measure: {processes: 3}\n",
     "limits": SMALL + "limits: {host_grace: 3m}\n",
     "policy_wait": SMALL + "policy: {busy: wait}\n",
@@ -166,9 +173,16 @@ def test_a_simulation_still_refuses_what_is_wrong_and_tells_that_alone() -> None
 
 
 def test_a_simulation_holds_what_is_not_built_to_its_grammar_all_the_same() -> None:
-    text = NOT_BUILT["hosts"].replace("address: b", "address: b c") + "store: muster.db\n"
+    text = WRONG["hosts_of_another_mode"].replace("address: b", "address: b c") + "store: muster.db\n"
 
     assert_golden("config/errors/simulated.txt", told(error_of(text, simulate=True)))
+
+
+@pytest.mark.parametrize("name", ["several_hosts", "hosts_of_another_mode", "defaults_of_another_mode"])
+def test_a_simulation_takes_hosts_that_the_mode_does_not_reach_and_says_so(name: str) -> None:
+    refusal = error_of(WRONG[name]).message
+
+    assert sorted(load_text(WRONG[name], "lab.yaml", simulate=True).notes) == sorted(refusal.splitlines())
 
 
 def test_hundreds_of_errors_are_counted_and_the_first_hundred_told() -> None:
@@ -185,7 +199,7 @@ def test_the_terminal_never_gets_a_control_character_from_a_config() -> None:
 def test_defaults_that_are_written_out_are_fine() -> None:
     text = SMALL + textwrap.dedent("""\
         cluster: {mode: local, tls: false, address: null}
-        defaults: {port: 22, install: false}
+        defaults: {port: null, install: false}
         measure: {processes: 1}
         policy: {busy: measure}
         limits: {host_grace: 60s}

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.config.load import json_schema
-from orchestrator.config.schema import Config, DeviceSelector, HostConfig, HostDefaults, MeasureConfig
+from orchestrator.config.schema import ClusterConfig, Config, DeviceSelector, HostConfig, HostDefaults, MeasureConfig
 from tests.goldens import assert_golden
 from workers.protocol import DeviceKind, Sampling
 
@@ -136,3 +136,16 @@ def test_the_json_schema_of_one_caller_is_not_changed_by_another() -> None:
     json_schema()["properties"].clear()
 
     assert json_schema() == before
+
+
+def test_ports_are_written_as_they_are_read() -> None:
+    cluster = ClusterConfig.model_validate({"mode": "ssh", "ports": "30000-30099"})
+
+    assert cluster.ports == (30_000, 30_099)
+    assert cluster.model_dump(mode="json")["ports"] == "30000-30099"
+
+
+def test_nothing_is_said_of_user_and_port_unless_the_config_does() -> None:
+    connection = HostConfig(name="a", devices=("cpu",)).connection(HostDefaults())
+
+    assert (connection.user, connection.port) == (None, None)
