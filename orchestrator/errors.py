@@ -12,7 +12,7 @@
     │   ├── StoreCorruptError   not a muster store, or damaged
     │   ├── StoreReadOnlyError  cannot be written
     │   ├── StoreFullError      no space left where it lies
-    │   └── StoreBusyError      another run is using it
+    │   └── StoreBusyError      being made, migrated or locked by another process
     └── ClusterError            Ray could not be started or reached                           exit 4
 
 What happens to a *case* is never one of these: that is a :class:`workers.protocol.Verdict`.
@@ -28,8 +28,8 @@ class ExitCode(enum.IntEnum):
 
     #: Everything that was asked for was done.
     OK = 0
-    #: A comparison found a regression.
-    REGRESSION = 1
+    #: A check found something that would stop a run, or a comparison found a regression.
+    FOUND = 1
     #: The command or the config is wrong; nothing was run.
     USAGE = 2
     #: The run ended, and some cases have no figure.
@@ -88,7 +88,7 @@ class StoreFullError(StoreError):
 
 
 class StoreBusyError(StoreError):
-    """Another run is using the store."""
+    """Another process is making or migrating the store, or has it locked."""
 
 
 class ClusterError(MusterError):

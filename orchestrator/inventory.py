@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
+from orchestrator.diagnosis import Finding, Gap, Level
 from workers.protocol import Device, DeviceKind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from orchestrator.config.schema import HostConfig
     from orchestrator.config.selectors import DeviceSelector
     from workers.protocol import CpuReport, GpuReport, HostReport
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gap:
-    """Why a declared device cannot be measured."""
-
-    verdict: Verdict
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,16 +39,25 @@ class Inventory:
         return next((report for report in self.reports if report.host == host), None)
 
 
-def take_inventory(hosts: Sequence[HostConfig], reports: Sequence[HostReport]) -> Inventory:
+#: Of a host that nobody has anything to tell of.
+_SILENT: Final = Gap(verdict=Verdict.HOST_DOWN, reason="the host did not answer")
+
+
+def take_inventory(
+    hosts: Sequence[HostConfig], reports: Sequence[HostReport], absences: Mapping[str, Gap] | None = None
+) -> Inventory:
     """Return every declared device with the reason for each gap, and every undeclared one.
 
-    A device that several selectors of a host name is listed once, where it is named first.
+    A device that several selectors of a host name is listed once, where it is named first. ``absences`` are the hosts
+    that cannot be used, with a report or without one: all their devices have that gap, but for those that are not
+    there in the first place.
     """
+    absences = absences or {}
     by_host = {report.host: report for report in reports}
     declared: dict[str, DeclaredDevice] = {}
     for host in hosts:
         for selector in host.devices:
-            for found in _declare(host.name, selector, by_host.get(host.name)):
+            for found in _declare(host.name, selector, by_host.get(host.name), absences.get(host.name)):
                 declared.setdefault(found.device.id, found)
     undeclared = [
         device
@@ -66,20 +68,42 @@ def take_inventory(hosts: Sequence[HostConfig], reports: Sequence[HostReport]) -
     return Inventory(declared=tuple(declared.values()), undeclared=tuple(undeclared), reports=tuple(reports))
 
 
-def resource_of(device_id: str) -> str:
-    """Return the name of the Ray resource, of which there is exactly one, that stands for a device.
+def device_findings(inventory: Inventory, told: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Return, for each host, a problem for each device that is not there, or that all are there.
 
-    Ray cannot be told which GPU an actor gets (its ``num_gpus`` picks any), so each device is a resource of its own.
+    ``told`` are hosts that cannot be used at all, which was found already: of those nothing is said.
     """
-    return f"muster:{device_id}"
+    found: list[Finding] = []
+    for host in dict.fromkeys(entry.device.host for entry in inventory.declared):
+        entries = [entry for entry in inventory.declared if entry.device.host == host]
+        missing = [entry.gap.reason for entry in entries if entry.gap is not None]
+        there = ", ".join(entry.device.selector for entry in entries)
+        if host in told:
+            continue
+        found += [
+            Finding(host=host, check="devices", level=Level.PROBLEM, text=reason, remedy=_MEND_DEVICES)
+            for reason in missing
+        ]
+        if not missing:
+            found.append(Finding(host=host, check="devices", level=Level.OK, text=there))
+    return tuple(found)
 
 
-def _declare(host: str, selector: DeviceSelector, report: HostReport | None) -> tuple[DeclaredDevice, ...]:
+_MEND_DEVICES: Final = "mend `devices` of the host in the config; `muster devices` shows what there is"
+
+
+def _declare(
+    host: str, selector: DeviceSelector, report: HostReport | None, absence: Gap | None
+) -> tuple[DeclaredDevice, ...]:
     if report is None:
-        return (_missing(host, selector.text, selector.kind, Verdict.HOST_DOWN, "the host did not answer"),)
-    if selector.kind is DeviceKind.CPU:
-        return (_declare_cpu(host, selector, report.cpu),)
-    return _declare_gpus(host, selector, report)
+        device = Device(host=host, selector=selector.text, kind=selector.kind, name=selector.text)
+        return (DeclaredDevice(device=device, gap=absence or _SILENT),)
+    found = (
+        (_declare_cpu(host, selector, report.cpu),)
+        if selector.kind is DeviceKind.CPU
+        else _declare_gpus(host, selector, report)
+    )
+    return tuple(replace(entry, gap=entry.gap or absence) for entry in found)
 
 
 def _declare_cpu(host: str, selector: DeviceSelector, cpu: CpuReport) -> DeclaredDevice:
@@ -91,7 +115,6 @@ def _declare_cpu(host: str, selector: DeviceSelector, cpu: CpuReport) -> Declare
                 host,
                 selector.text,
                 DeviceKind.CPU,
-                Verdict.DEVICE_MISSING,
                 f"there is no NUMA node {selector.numa_node}; there are: {there}",
             )
         wanted = nodes[selector.numa_node]
@@ -103,8 +126,7 @@ def _declare_cpu(host: str, selector: DeviceSelector, cpu: CpuReport) -> Declare
             host,
             selector.text,
             DeviceKind.CPU,
-            Verdict.DEVICE_MISSING,
-            f"cores {_spans(absent)} are not there; those that may be used are {_spans(cpu.cores)}",
+            f"cores {spans(absent)} are not there; those that may be used are {spans(cpu.cores)}",
         )
     return DeclaredDevice(device=_cpu_device(host, selector.text, cpu, wanted))
 
@@ -131,7 +153,7 @@ def _declare_by_uuid(host: str, text: str, prefix: str, report: HostReport) -> D
         return DeclaredDevice(device=_gpu_device(host, matching[0]))
     if matching:
         several = ", ".join(gpu.uuid for gpu in matching)
-        return _missing(host, text, DeviceKind.GPU, Verdict.DEVICE_MISSING, f"{text} fits several GPUs: {several}")
+        return _missing(host, text, DeviceKind.GPU, f"{text} fits several GPUs: {several}")
     return _missing_gpu(host, text, report)
 
 
@@ -141,12 +163,13 @@ def _missing_gpu(host: str, text: str, report: HostReport) -> DeclaredDevice:
     else:
         there = ", ".join(f"gpu:{gpu.index} ({gpu.uuid})" for gpu in report.gpus) or "none"
         reason = f"{text} is not there; the host's GPUs are: {there}"
-    return _missing(host, text, DeviceKind.GPU, Verdict.DEVICE_MISSING, reason)
+    return _missing(host, text, DeviceKind.GPU, reason)
 
 
-def _missing(host: str, text: str, kind: DeviceKind, verdict: Verdict, reason: str) -> DeclaredDevice:
+def _missing(host: str, text: str, kind: DeviceKind, reason: str) -> DeclaredDevice:
     return DeclaredDevice(
-        device=Device(host=host, selector=text, kind=kind, name=text), gap=Gap(verdict=verdict, reason=reason)
+        device=Device(host=host, selector=text, kind=kind, name=text),
+        gap=Gap(verdict=Verdict.DEVICE_MISSING, reason=reason),
     )
 
 
@@ -187,7 +210,7 @@ def _is_covered(device: Device, declared: Iterable[DeclaredDevice]) -> bool:
     )
 
 
-def _spans(numbers: Sequence[int]) -> str:
+def spans(numbers: Sequence[int]) -> str:
     """Return ``0-3,7`` for 0, 1, 2, 3, 7; the numbers ascend."""
     spans: list[list[int]] = []
     for number in numbers:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.schema import Order
 from orchestrator.config.sweep import SweptWorkload, expand, resolve
+from orchestrator.diagnosis import Gap
 from orchestrator.errors import MissingFrameworkError, UsageError
-from orchestrator.inventory import Gap
 from workers import codec
 from workers.protocol import METHOD_VERSION, Case, Verdict
 
@@ -154,10 +154,12 @@ def _framework_gap(framework: str, report: HostReport | None) -> Gap | None:
 
 def _require_frameworks(planned: Sequence[PlannedCase], inventory: Inventory) -> None:
     """Raise when nothing at all could be run, and only because a framework is missing."""
-    unsupported = [item for item in planned if item.gap is not None and item.gap.verdict is Verdict.UNSUPPORTED]
+    # A host that cannot be used at all has told why, and it is not the framework.
+    usable = {entry.device.id for entry in inventory.declared if entry.gap is None}
+    unsupported = [item for item in planned if item.gap is not None and item.case.device.id in usable]
     if not unsupported or any(item.gap is None for item in planned):
         return
-    hosts = ", ".join(report.host for report in inventory.reports)
+    hosts = ", ".join(dict.fromkeys(item.case.device.host for item in unsupported))
     first = unsupported[0]
     reason = first.gap.reason if first.gap else ""
     raise MissingFrameworkError(f"{first.case.workload.framework} cannot be used on {hosts}: {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from typing import TYPE_CHECKING
 
 from orchestrator.results import NewRun
 from workers.protocol import (
@@ -13,8 +14,10 @@ from workers.protocol import (
     DeviceKind,
     Environment,
     Fact,
+    FactValue,
     FrameworkReport,
     GpuReport,
+    GpuState,
     HostReport,
     Pass,
     Result,
@@ -23,6 +26,9 @@ from workers.protocol import (
     Verdict,
     Workload,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def a_device(host: str = "localhost", selector: str = "cpu", **given: object) -> Device:
@@ -93,9 +99,12 @@ def a_host_report(
     numa: tuple[tuple[int, tuple[int, ...]], ...] | None = None,
     gpus: tuple[GpuReport, ...] = (),
     gpu_reason: str | None = None,
+    framework_version: str = "2.21.0",
     framework_reason: str | None = None,
+    facts: Mapping[str, FactValue] | None = None,
+    condition: Mapping[str, FactValue] | None = None,
 ) -> HostReport:
-    """A host with a CPU, and TensorFlow unless there is a reason why not."""
+    """A host with a CPU, and TensorFlow unless there is a reason why not; facts are added to the name of its system."""
     return HostReport(
         host=host,
         cpu=CpuReport(
@@ -109,7 +118,38 @@ def a_host_report(
         gpus=gpus,
         gpu_reason=gpu_reason,
         frameworks=(
-            FrameworkReport(name="tensorflow", version=None if framework_reason else "2.21.0", reason=framework_reason),
+            FrameworkReport(
+                name="tensorflow", version=None if framework_reason else framework_version, reason=framework_reason
+            ),
         ),
-        environment=Environment(facts=(("host.os", Fact(value="Example OS 1")),)),
+        environment=an_environment({"host.os": "Example OS 1", **(facts or {})}),
+        condition=an_environment(condition or {}),
     )
+
+
+def an_environment(values: Mapping[str, FactValue]) -> Environment:
+    """Facts with these values; ``None`` has a reason."""
+    facts = {
+        name: Fact(value=value, reason="nobody looked" if value is None else None) for name, value in values.items()
+    }
+    return Environment(facts=tuple(sorted(facts.items())))
+
+
+def a_gpu(index: int = 0, **given: object) -> GpuReport:
+    """A GPU that nobody uses, set as it should be; what is given of its state replaces that."""
+    own: dict[str, object] = {name: given.pop(name) for name in ("uuid", "name", "memory_bytes") if name in given}
+    report: dict[str, object] = {
+        "uuid": f"GPU-0a1b2c3d-0000-1111-2222-33334444555{index}",
+        "name": "NVIDIA H100 80GB HBM3",
+        "memory_bytes": 80 * 2**30,
+        **own,
+    }
+    state: dict[str, object] = {
+        "persistence": Fact(value=True),
+        "ecc": Fact(value=True),
+        "utilization": Fact(value=0),
+        "numa_node": Fact(value=0),
+        "processes": (),
+        **given,
+    }
+    return GpuReport(index=index, state=GpuState(**state), **report)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ PURE: Final = (
     "orchestrator/dispatch/*",
     "orchestrator/planning.py",
     "orchestrator/inventory.py",
+    "orchestrator/diagnosis/*",
     "orchestrator/config/*",
     "orchestrator/analysis/*",
     "orchestrator/report/*",

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workers import frameworks
 from workers.codec import to_json
+from workers.condition import condition_facts
 from workers.cpulist import format_cpulist, parse_cpulist
+from workers.gpus import gpus_by_nvml
 from workers.memory import MemoryModule, installed_memory, memory_text, parse_modules
-from workers.protocol import CpuReport, Environment, Fact, FrameworkReport, GpuReport, HostReport
+from workers.protocol import CpuReport, Environment, Fact, FrameworkReport, HostReport
 from workers.version import VERSION
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def host_report(host: str, root: Path = Path("/")) -> HostReport:
     """Return what the host has; ``root`` is where ``/proc`` and ``/sys`` are, for captured ones."""
     cpu, facts = _cpu(root)
-    gpus, gpu_reason, driver = gpus_by_nvml()
+    gpus, gpu_reason, driver = gpus_by_nvml(root)
     return HostReport(
         host=host,
         cpu=cpu,
@@ -66,6 +68,7 @@ def host_report(host: str, root: Path = Path("/")) -> HostReport:
                 sorted({**facts, **_system_facts(root), **software_facts(os.environ), "gpu.driver": driver}.items())
             )
         ),
+        condition=Environment(facts=tuple(sorted(condition_facts(root).items()))),
     )
 
 
@@ -174,51 +177,6 @@ def _memory_limit(root: Path) -> int | None:
         if text is not None and text.isdecimal() and int(text) < _NO_LIMIT_BYTES:
             return int(text)
     return None
-
-
-# --- GPUs ------------------------------------------------------------------------------------------------------
-
-
-def gpus_by_nvml() -> tuple[tuple[GpuReport, ...], str | None, Fact]:
-    """Return the GPUs, why there are none or fewer, and the driver's version; makes no CUDA context."""
-    try:
-        import pynvml  # guarded: a host without GPUs need not have it
-    except ImportError:
-        reason = "nvidia-ml-py is not installed: pip install nvidia-ml-py"
-        return (), reason, Fact(value=None, reason=reason)
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        reason = f"NVML does not answer: {error}"
-        return (), reason, Fact(value=None, reason=reason)
-    try:
-        found = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-        driver = Fact(value=_text(pynvml.nvmlSystemGetDriverVersion()))
-    except pynvml.NVMLError as error:
-        return (), f"NVML failed: {error}", Fact(value=None, reason=str(error))
-    finally:
-        pynvml.nvmlShutdown()
-    problems = [each for each in found if isinstance(each, str)]
-    return tuple(each for each in found if isinstance(each, GpuReport)), "; ".join(problems) or None, driver
-
-
-def _gpu(nvml: Any, index: int) -> GpuReport | str:
-    """Return the GPU of that index, or why it cannot be used."""
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        uuid, name = _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))
-    except nvml.NVMLError as error:
-        return f"GPU {index}: {error}"
-    try:
-        memory_bytes = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    except nvml.NVMLError:  # devices that share the host's memory have none of their own to tell of
-        memory_bytes = None
-    return GpuReport(index=index, uuid=uuid, name=name, memory_bytes=memory_bytes)
-
-
-def _text(value: str | bytes) -> str:
-    """Old NVML bindings answer in bytes."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 # --- software --------------------------------------------------------------------------------------------------

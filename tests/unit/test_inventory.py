@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.config.schema import HostConfig
-from orchestrator.inventory import Inventory, take_inventory
+from orchestrator.diagnosis import Gap, Level
+from orchestrator.inventory import Inventory, device_findings, take_inventory
 from tests.builders import a_host_report
 from workers.protocol import DeviceKind, GpuReport, HostReport, Verdict
 
@@ -95,6 +96,44 @@ def test_every_device_of_a_host_that_did_not_answer_is_host_down() -> None:
     assert [entry.device.selector for entry in inventory.declared] == ["cpu", "gpu:0-3"]
     assert {entry.gap.verdict for entry in inventory.declared if entry.gap} == {Verdict.HOST_DOWN}
     assert inventory.report_of("lab1") is None
+
+
+def test_a_host_that_was_found_to_be_unusable_has_that_gap_with_a_report_and_without() -> None:
+    gap = Gap(verdict=Verdict.UNSUPPORTED, reason="python: 3.10.4, and the head has 3.11.9")
+    hosts = [
+        HostConfig.model_validate({"name": name, "devices": ["cpu", "gpu:0", "gpu:7"]}) for name in ("a", "b", "c")
+    ]
+    reports = [a_host_report("a", gpus=_TWO_GPUS), a_host_report("b", gpus=_TWO_GPUS)]
+    inventory = take_inventory(hosts, reports, {"b": gap, "c": gap})
+    gaps = {entry.device.id: entry.gap for entry in inventory.declared}
+    assert gaps["a/cpu"] is None
+    assert [gaps[f"{host}/{device}"] for host in "bc" for device in ("cpu", "gpu:0")] == [gap] * 4
+    assert gaps["c/gpu:7"] == gap
+    # What is known of the device stays known, and what is not there at all is not there whatever mends the host.
+    (known,) = [entry.device for entry in inventory.declared if entry.device.id == "b/gpu:0"]
+    assert known.uuid == "GPU-aaaa-0"
+    missing = gaps["b/gpu:7"]
+    assert missing is not None
+    assert missing.verdict is Verdict.DEVICE_MISSING
+
+
+def test_each_missing_device_is_a_finding_and_hosts_that_have_all_are_fine() -> None:
+    hosts = [
+        HostConfig.model_validate({"name": "a", "devices": ["cpu", "gpu:0"]}),
+        HostConfig.model_validate({"name": "b", "devices": ["cpu", "gpu:0", "gpu:5-6"]}),
+        HostConfig.model_validate({"name": "down", "devices": ["cpu"]}),
+        HostConfig.model_validate({"name": "silent", "devices": ["cpu"]}),
+    ]
+    inventory = take_inventory(hosts, [a_host_report(name, gpus=_TWO_GPUS) for name in ("a", "b")])
+    findings = device_findings(inventory, told=["down"])
+    assert [(finding.host, finding.level, finding.text) for finding in findings] == [
+        ("a", Level.OK, "cpu, gpu:0"),
+        ("b", Level.PROBLEM, "gpu:5 is not there; the host's GPUs are: gpu:0 (GPU-aaaa-0), gpu:1 (GPU-aabb-1)"),
+        ("b", Level.PROBLEM, "gpu:6 is not there; the host's GPUs are: gpu:0 (GPU-aaaa-0), gpu:1 (GPU-aabb-1)"),
+        ("silent", Level.PROBLEM, "the host did not answer"),
+    ]
+    assert {finding.check for finding in findings} == {"devices"}
+    assert {finding.remedy is None for finding in findings if finding.level is Level.PROBLEM} == {False}
 
 
 def test_what_a_host_has_and_the_config_does_not_ask_for_is_undeclared() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.schema import Config
+from orchestrator.diagnosis import Gap
 from orchestrator.errors import MissingFrameworkError, UsageError
 from orchestrator.inventory import Inventory, take_inventory
 from orchestrator.planning import Plan, case_key, estimate_s, make_plan, with_cases_of
@@ -106,6 +107,23 @@ def test_a_framework_that_is_nowhere_is_an_error_with_its_remedy() -> None:
     config = _config()
     with pytest.raises(MissingFrameworkError, match=r"tensorflow cannot be used on a, b: not installed: pip install x"):
         make_plan(config, _inventory(config, a="not installed: pip install x", b="not installed: pip install x"))
+
+
+def test_a_host_that_cannot_be_used_is_not_a_missing_framework() -> None:
+    config = _config()
+    gap = Gap(verdict=Verdict.UNSUPPORTED, reason="python: 3.10.4, and the head has 3.11.9")
+    reports = [a_host_report("a"), a_host_report("b", framework_reason="not installed: pip install x")]
+    plan = make_plan(config, take_inventory(config.hosts, reports, {"a": gap, "b": gap}))
+    assert plan.runnable == ()
+    assert {planned.gap for planned in plan.cases} == {gap}
+
+
+def test_a_framework_is_missing_where_the_hosts_that_could_be_used_lack_it() -> None:
+    config = _config()
+    gap = Gap(verdict=Verdict.UNSUPPORTED, reason="python: 3.10.4, and the head has 3.11.9")
+    reports = [a_host_report("a"), a_host_report("b", framework_reason="not installed: pip install x")]
+    with pytest.raises(MissingFrameworkError, match=r"tensorflow cannot be used on b: not installed: pip install x"):
+        make_plan(config, take_inventory(config.hosts, reports, {"a": gap}))
 
 
 def test_a_missing_device_alone_is_not_a_missing_framework() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from tests.unit.test_memory import END, module
 from workers import probe
 from workers.codec import from_json
 from workers.probe import (
-    gpus_by_nvml,
     host_report,
     package_version,
     parse_cpuinfo,
@@ -20,7 +18,7 @@ from workers.probe import (
     parse_os_release,
     software_facts,
 )
-from workers.protocol import GpuReport, HostReport
+from workers.protocol import HostReport
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +158,7 @@ def test_a_host_that_tells_nothing_has_a_reason_for_everything(tmp_path: Path) -
     assert report.cpu.memory is None
     assert report.cpu.sockets is None
     assert report.cpu.model  # the architecture, at least
-    for name, fact in report.environment.facts:
+    for name, fact in (*report.environment.facts, *report.condition.facts):
         assert (fact.value is None) == bool(fact.reason), name
     assert report.environment.get("memory.type").reason == "the firmware has no DMI table"
 
@@ -173,87 +171,6 @@ def test_a_table_that_root_alone_may_read_says_so(captured: Path, monkeypatch: p
     report = host_report("attic", captured)
     assert report.environment.get("memory.type").reason == "needs root"
     assert report.cpu.memory == "16 GB"
-
-
-# --- GPUs ------------------------------------------------------------------------------------------------------
-
-
-class FakeNvml(types.ModuleType):
-    """A driver with two good GPUs and as much trouble as it is given."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, *trouble: str) -> None:
-        super().__init__("pynvml")
-        self.trouble = trouble
-        self.is_open = False
-
-    def _may(self, call: str) -> None:
-        if call in self.trouble:
-            raise self.NVMLError(f"{call} failed")
-
-    def nvmlInit(self) -> None:
-        self._may("init")
-        self.is_open = True
-
-    def nvmlShutdown(self) -> None:
-        self.is_open = False
-
-    def nvmlDeviceGetCount(self) -> int:
-        self._may("count")
-        return 2
-
-    def nvmlSystemGetDriverVersion(self) -> bytes:
-        return b"570.133.20"
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        self._may(f"handle {index}")
-        return index
-
-    def nvmlDeviceGetUUID(self, handle: int) -> str:
-        return f"GPU-{handle}"
-
-    def nvmlDeviceGetName(self, handle: int) -> bytes:
-        return b"NVIDIA TITAN X"
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> types.SimpleNamespace:
-        self._may(f"memory {handle}")
-        return types.SimpleNamespace(total=12 * 2**30)
-
-
-def titan(index: int, memory_bytes: int | None = 12 * 2**30) -> GpuReport:
-    return GpuReport(index=index, uuid=f"GPU-{index}", name="NVIDIA TITAN X", memory_bytes=memory_bytes)
-
-
-@pytest.mark.parametrize(
-    ("trouble", "gpus", "reason", "driver"),
-    [
-        ((), (titan(0), titan(1)), None, "570.133.20"),
-        (("init",), (), "NVML does not answer: init failed", None),
-        (("count",), (), "NVML failed: count failed", None),
-        (("handle 0",), (titan(1),), "GPU 0: handle 0 failed", "570.133.20"),
-        (("memory 1",), (titan(0), titan(1, None)), None, "570.133.20"),
-    ],
-)
-def test_every_trouble_with_a_driver_is_a_reason(
-    monkeypatch: pytest.MonkeyPatch,
-    trouble: tuple[str, ...],
-    gpus: tuple[GpuReport, ...],
-    reason: str | None,
-    driver: str | None,
-) -> None:
-    nvml = FakeNvml(*trouble)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    found_gpus, found_reason, found_driver = gpus_by_nvml()
-    assert (found_gpus, found_reason, found_driver.value) == (gpus, reason, driver)
-    assert (found_driver.value is None) == (found_driver.reason is not None)
-    assert not nvml.is_open
-
-
-def test_without_the_bindings_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpus_by_nvml()[1] == "nvidia-ml-py is not installed: pip install nvidia-ml-py"
 
 
 # --- this host -------------------------------------------------------------------------------------------------
@@ -271,7 +188,7 @@ def test_this_host_answers_in_one_line() -> None:
     assert report.cpu.memory_bytes is not None
     assert bool(report.gpus) or report.gpu_reason
     assert "tensorflow" in [framework.name for framework in report.frameworks]
-    for name, fact in report.environment.facts:
+    for name, fact in (*report.environment.facts, *report.condition.facts):
         assert (fact.value is None) == bool(fact.reason), name
 
 
