@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from orchestrator.cluster.local import RAY_ENVIRONMENT, connect
+from orchestrator.cluster.driver import RAY_ENVIRONMENT
+from orchestrator.cluster.local import LocalCluster
 from tests.builders import a_device
+from workers.lease import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +26,21 @@ hypothesis.settings.register_profile("storm", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("MUSTER_HYPOTHESIS", "ci" if os.environ.get("CI") else "fast"))
 
 # Ray reads these once, when it is imported, and some test modules import it.
-os.environ.update(RAY_ENVIRONMENT)
+os.environ.update({**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leases_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests wait for nobody else on this machine; whatever they start inherits this."""
+    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("leases"))
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[ClusterHandle]:
-    """Real Ray on this machine, with one CPU device and seven that share it."""
+    """Real Ray on this machine, which goes by the names of eight hosts with a CPU device each."""
     cores = tuple(sorted(os.sched_getaffinity(0)))
     devices = [a_device("localhost", "cpu", cores=cores), *(a_device(f"h{i}", "cpu", cores=cores) for i in range(7))]
-    context = connect("localhost").running(devices)
+    context = LocalCluster("localhost").running(devices)
     loop = asyncio.new_event_loop()
     try:
         yield loop.run_until_complete(context.__aenter__())

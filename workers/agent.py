@@ -17,20 +17,23 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from workers import probe
 from workers.attempt import AttemptStory, Stop
 from workers.codec import event_from_json, event_to_json, from_json, to_json
+from workers.lease import Lease, LeaseBusyError, LeaseError, claims_of
 from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
 from workers.protocol import (
     PROTOCOL_VERSION,
     AgentEvent,
+    AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
+    AttemptWaiting,
     Device,
     Ending,
     Environment,
@@ -53,6 +56,8 @@ _PROBE_TIMEOUT_S: Final = 10.0
 #: News and cancellations that nobody has asked for are kept up to here.
 _MAX_KEPT: Final = 256
 
+_AGENT_EVENTS: Final = (Progress, AttemptWaiting, AttemptGranted, AttemptStarted, AttemptMeasured)
+
 _SHUT_DOWN: Final = Stop(verdict=Verdict.CANCELLED, reason="the agent was shut down", is_asked=True)
 
 
@@ -71,20 +76,23 @@ class AgentReport:
 def news_from_json(text: str) -> tuple[tuple[int, AgentEvent], ...]:
     """Return what :meth:`DeviceAgent.progress` answered, as (sequence number, event); raises CodecError."""
     return tuple(
-        (sequence, cast("AgentEvent", event_from_json((Progress, AttemptStarted, AttemptMeasured), event)))
-        for sequence, event in json.loads(text)
+        (sequence, cast("AgentEvent", event_from_json(_AGENT_EVENTS, event))) for sequence, event in json.loads(text)
     )
 
 
 class DeviceAgent:
     """Owns one device; every method may be called from a thread of its own.
 
-    ``child_argv`` is the command of the measuring child, for tests that need a child that misbehaves.
+    ``child_argv`` is the command of the measuring child, for tests that need a child that misbehaves; ``lease_folder``
+    is where it leaves word for other musters.
     """
 
-    def __init__(self, device_json: str, *, child_argv: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, device_json: str, *, child_argv: Sequence[str] | None = None, lease_folder: Path | None = None
+    ) -> None:
         self._device = from_json(Device, device_json)
         self._child_argv = tuple(child_argv or (sys.executable, "-m", "workers.child", "--parent", str(os.getpid())))
+        self._lease_folder = lease_folder
         self._news = _News()
         self._host_facts = _HostFacts(self._device.host)
         self._is_idle = threading.Condition()
@@ -108,8 +116,9 @@ class DeviceAgent:
     def run_case(self, request_json: str) -> str:
         """Run an :class:`~workers.protocol.AttemptRequest` in a fresh child; return its Result as JSON when it is over.
 
-        Holds the request's deadlines by itself, also when the head is gone. Raises CodecError for a request that
-        cannot be read, and RuntimeError if another case is running: a device measures one at a time.
+        Waits first for whoever else has the device or its host. Holds the request's deadlines by itself, also when the
+        head is gone. Raises CodecError for a request that cannot be read, and RuntimeError if another case is running:
+        a device measures one at a time.
         """
         request = from_json(AttemptRequest, request_json)
         with self._turn(request):
@@ -118,8 +127,9 @@ class DeviceAgent:
     def progress(self, after: int, wait_s: float) -> str:
         """Return the news since number ``after``, waiting up to ``wait_s`` for some; ``[]`` if none came.
 
-        A JSON list of ``[number, event as JSON]``, for :func:`news_from_json`. Marks (started, measured) are all kept;
-        of the progress between, only the latest is. Returns at once when the agent is shut down.
+        A JSON list of ``[number, event as JSON]``, for :func:`news_from_json`. Marks (waiting, granted, started,
+        measured) are all kept; of the progress between, only the latest is. Returns at once when the agent is shut
+        down.
         """
         return json.dumps(
             [[sequence, event_to_json(event)] for sequence, event in self._news.since(after, wait_s)],
@@ -127,7 +137,7 @@ class DeviceAgent:
         )
 
     def cancel(self, case_key: str, attempt: int, verdict: str, reason: str) -> None:
-        """End an attempt, whether it runs or is still to come: its result has this verdict and reason.
+        """End an attempt, whether it waits, runs or is still to come: its result has this verdict and reason.
 
         The samples so far are kept. An attempt whose child has said its last word keeps that.
         """
@@ -135,13 +145,13 @@ class DeviceAgent:
             self._asked[case_key, attempt] = Stop(verdict=Verdict(verdict), reason=reason, is_asked=True)
             while len(self._asked) > _MAX_KEPT:
                 self._asked.popitem(last=False)
-            self._wake_child()
+            self._wake()
 
     def shutdown(self) -> None:
         """Cancel what runs, refuse what comes, and return when the child is gone; safe to call twice."""
         with self._is_idle:
             self._is_shut_down = True
-            self._wake_child()
+            self._wake()
             self._is_idle.wait_for(lambda: self._running is None, timeout=GRACE_S + KILL_WAIT_S + _PROBE_TIMEOUT_S)
         self._news.close()
 
@@ -165,23 +175,54 @@ class DeviceAgent:
     def _run(self, request: AttemptRequest) -> Result:
         started_at, begun_at = time.time(), time.monotonic()
         story = AttemptStory(request, begun_at=begun_at)
-        ending, was_oom_killed = Ending(), False
-        stop = self._refusal(request)
-        if stop is None:
-            try:
-                with self._new_child(request) as child:
-                    stop = self._follow(child, story, request)
-                    ending, was_oom_killed = child.ending(), child.was_oom_killed()
-            except OSError as error:
-                stop = Stop(verdict=Verdict.CRASHED, reason=f"the measuring child cannot be started: {error}")
+        ended = self._leased(request, story)
         return story.result(
-            ending=ending,
-            stop=stop,
-            was_oom_killed=was_oom_killed,
+            ending=ended.ending,
+            stop=ended.stop,
+            was_oom_killed=ended.was_oom_killed,
             host=self._host_facts.environment(),
             started_at=started_at,
             duration_s=time.monotonic() - begun_at,
         )
+
+    def _leased(self, request: AttemptRequest, story: AttemptStory) -> _Ended:
+        """Run the child while the device and its host are ours."""
+        stop = self._refusal(request)
+        if stop is not None:
+            return _Ended(stop=stop)
+        claims = claims_of(self._device, is_alone=request.is_alone)
+        with Lease(claims, run_id=request.run_id, head=request.head, folder=self._lease_folder) as lease:
+            stop = self._wait_for(lease, request, story)
+            return self._measured(lease, request, story) if stop is None else _Ended(stop=stop)
+
+    def _wait_for(self, lease: Lease, request: AttemptRequest, story: AttemptStory) -> Stop | None:
+        """Return once the lease is ours, or why it will not be."""
+
+        def pause(seconds: float) -> bool:
+            with self._is_idle:
+                return self._is_idle.wait_for(lambda: self._asked_stop(request) is not None, timeout=seconds)
+
+        try:
+            is_ours = lease.take(
+                request.lease_timeout_s, pause=pause, tell=lambda reason: self._publish(story.waits(reason))
+            )
+        except LeaseBusyError as error:
+            return Stop(verdict=Verdict.BUSY, reason=str(error))
+        except LeaseError as error:
+            return Stop(verdict=Verdict.CRASHED, reason=str(error))
+        if not is_ours:
+            return self._asked_stop(request)
+        self._publish(story.granted(at=time.monotonic()))
+        return None
+
+    def _measured(self, lease: Lease, request: AttemptRequest, story: AttemptStory) -> _Ended:
+        try:
+            with self._new_child(request, lease) as child:
+                stop = self._follow(child, story, request)
+                return _Ended(stop=stop, ending=child.ending(), was_oom_killed=child.was_oom_killed())
+        except OSError as error:
+            reason = f"the measuring child cannot be started: {error}"
+            return _Ended(stop=Stop(verdict=Verdict.CRASHED, reason=reason))
 
     def _refusal(self, request: AttemptRequest) -> Stop | None:
         if request.protocol_version != PROTOCOL_VERSION:
@@ -197,8 +238,9 @@ class DeviceAgent:
             return _SHUT_DOWN if self._is_shut_down else self._asked.get((request.case.key, request.attempt))
 
     @contextlib.contextmanager
-    def _new_child(self, request: AttemptRequest) -> Iterator[ChildProcess]:
-        child = ChildProcess(self._child_argv, stdin=to_json(request).encode(), cwd=_ROOT)
+    def _new_child(self, request: AttemptRequest, lease: Lease) -> Iterator[ChildProcess]:
+        # The child holds the lease as well: should the agent be killed, the device is not free before both are gone.
+        child = ChildProcess(self._child_argv, stdin=to_json(request).encode(), cwd=_ROOT, keep=lease.descriptors)
         with self._is_idle:
             self._child = child
         try:
@@ -207,8 +249,12 @@ class DeviceAgent:
             with self._is_idle:
                 self._child = None
             child.close()
+            if not child.is_gone:
+                lease.leave_to_heirs()
 
-    def _wake_child(self) -> None:
+    def _wake(self) -> None:
+        """Make whoever waits, for the child or for the lease, look at what was asked."""
+        self._is_idle.notify_all()
         if self._child is not None:
             self._child.wake()
 
@@ -240,8 +286,20 @@ class DeviceAgent:
                 return Stop(verdict=Verdict.CRASHED, reason="the measuring child wrote more than it may")
 
     def _tell(self, story: AttemptStory, line: bytes) -> None:
-        for event in story.observe(line, at=time.monotonic()):
+        self._publish(story.observe(line, at=time.monotonic()))
+
+    def _publish(self, events: Sequence[AgentEvent]) -> None:
+        for event in events:
             self._news.publish(event)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ended:
+    """How the part of an attempt that happens in its child came to its end, or why there was none."""
+
+    stop: Stop | None
+    ending: Ending = field(default_factory=Ending)
+    was_oom_killed: bool = False
 
 
 class _News:

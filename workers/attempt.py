@@ -14,9 +14,11 @@ from workers.codec import CodecError, event_from_json
 from workers.measure import stopped_by
 from workers.protocol import (
     AgentEvent,
+    AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
+    AttemptWaiting,
     Environment,
     Finished,
     Phase,
@@ -56,6 +58,7 @@ class AttemptStory:
     def __init__(self, request: AttemptRequest, *, begun_at: float) -> None:
         self._request = request
         self._deadline = begun_at + request.start_timeout_s
+        self._is_waiting = False
         self._phase: Phase | None = None
         self._has_started = False
         self._finished: Finished | None = None
@@ -74,6 +77,18 @@ class AttemptStory:
     def broken(self) -> Stop | None:
         """Why nothing more that the child says can be believed, if so."""
         return None if self._broken is None else Stop(verdict=Verdict.CRASHED, reason=self._broken)
+
+    def waits(self, reason: str) -> tuple[AgentEvent, ...]:
+        """Note that somebody has the device or its host; return what the head should hear of it."""
+        self._is_waiting = True
+        return (AttemptWaiting(case_key=self._request.case.key, attempt=self._request.attempt, reason=reason),)
+
+    def granted(self, *, at: float) -> tuple[AgentEvent, ...]:
+        """Note that the device is ours: the child is started now, and its time begins."""
+        self._deadline = at + self._request.start_timeout_s
+        if not self._is_waiting:
+            return ()
+        return (AttemptGranted(case_key=self._request.case.key, attempt=self._request.attempt),)
 
     def observe(self, line: bytes, *, at: float) -> tuple[AgentEvent, ...]:
         """Take one line of the child's; return what the head should hear of it."""

@@ -91,7 +91,7 @@ class ChildProcess:
     """A child process, from its start to its end.
 
     Made, read and stopped by one thread; only :meth:`wake` may come from others. Use it as a context manager: leaving
-    it stops the child. Raises OSError where ``argv`` cannot be started.
+    it stops the child. It inherits the descriptors ``keep``. Raises OSError where ``argv`` cannot be started.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class ChildProcess:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        keep: Sequence[int] = (),
         max_line_bytes: int = MAX_LINE_BYTES,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> None:
@@ -121,6 +122,7 @@ class ChildProcess:
             stderr=subprocess.PIPE,
             env=env,
             cwd=cwd,
+            pass_fds=keep,
             bufsize=0,
             start_new_session=True,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 #: Raised when a message changes in a way that an older agent or head cannot read.
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 #: Raised when the way time is taken changes, so that figures before and after are never ranked together.
 METHOD_VERSION: Final = 1
@@ -204,10 +204,16 @@ class AttemptRequest:
     case: Case
     #: Counts from 1.
     attempt: int
-    #: Seconds from the request until the child must have begun its first step.
+    #: Seconds from the start of the child until it must have begun its first step.
     start_timeout_s: float
     #: Seconds from the child's first step until its result must be there.
     case_timeout_s: float
+    #: Seconds that a device or host is waited for that another case has, most likely one of another muster.
+    lease_timeout_s: float = 3600.0
+    #: Whether no other case may be at work on the host, whoever's it is.
+    is_alone: bool = True
+    #: Name of the head's machine, for those who have to wait.
+    head: str = ""
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -277,6 +283,24 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptWaiting:
+    """Another case, most likely of another muster, has the device or its host; the child is not started yet."""
+
+    case_key: str
+    attempt: int
+    #: Who has it, and since when; told again whenever that changes.
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptGranted:
+    """The device is free after a wait, and is ours: the child is being started."""
+
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptStarted:
     """The child has built its step and begins to warm up."""
 
@@ -292,7 +316,7 @@ class AttemptMeasured:
     attempt: int
 
 
-AgentEvent: TypeAlias = Progress | AttemptStarted | AttemptMeasured
+AgentEvent: TypeAlias = Progress | AttemptWaiting | AttemptGranted | AttemptStarted | AttemptMeasured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -333,6 +357,35 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GpuProcess:
+    """A process that is using a GPU; what another container or user hides of it is ``None``."""
+
+    pid: int
+    user: str | None = None
+    #: The program's short name.
+    name: str | None = None
+    #: Of the GPU's memory.
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuState:
+    """How a GPU was set, and who was using it, when the host was probed."""
+
+    #: Whether the driver stays loaded while nobody uses the GPU.
+    persistence: Fact
+    #: Whether errors in its memory are corrected, which costs some of it.
+    ecc: Fact
+    #: Percent of the last moments in which a kernel ran.
+    utilization: Fact
+    #: The NUMA node that the GPU hangs on.
+    numa_node: Fact
+    #: ``None`` where the driver does not tell, with the reason.
+    processes: tuple[GpuProcess, ...] | None
+    processes_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GpuReport:
     """One GPU as NVML tells of it."""
 
@@ -340,6 +393,8 @@ class GpuReport:
     uuid: str
     name: str
     memory_bytes: int | None
+    #: ``None`` where nobody looked: in a made-up lab.
+    state: GpuState | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -378,4 +433,6 @@ class HostReport:
     gpu_reason: str | None
     frameworks: tuple[FrameworkReport, ...]
     environment: Environment
+    #: What changes from one minute to the next, and so is kept with no result: load, free memory, free disk, who asks.
+    condition: Environment = field(default_factory=Environment)
     protocol_version: int = PROTOCOL_VERSION

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from orchestrator.dispatch.policies import HostLoad, may_start
-from orchestrator.dispatch.settings import HostConcurrency
+from orchestrator.dispatch.policies import HostLoad, may_start, must_be_alone
 from orchestrator.dispatch.state import CLOSED, OVER, CaseState, DeviceState
 from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.dispatch.settings import HostConcurrency
     from orchestrator.dispatch.state import Board, CaseRecord, DeviceRecord, HostRecord
 
 
@@ -55,7 +55,7 @@ def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency:
     )
     if load != host.load:
         yield f"host {host.name} has {load} and counts {host.load}"
-    if len(busy) > 1 and (concurrency is HostConcurrency.EXCLUSIVE or DeviceKind.CPU in busy):
+    if len(busy) > 1 and any(must_be_alone(kind, concurrency) for kind in busy):
         yield f"host {host.name} has {len(busy)} devices at work, and one of them must be alone"
     for device in devices:
         if device.state is DeviceState.IDLE and may_start(device.device.kind, load, concurrency):

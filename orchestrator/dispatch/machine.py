@@ -9,8 +9,10 @@ from orchestrator.dispatch.invariants import check_invariants
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeadlinePassed,
     DeviceLost,
     DeviceReady,
@@ -58,7 +60,7 @@ class Dispatcher:
 
     * ``DeviceReady`` and ``DeviceLost`` of a device that is released (an agent that ends looks like one that is lost)
       or lost already (it was given up at a deadline, or its loss is told twice);
-    * ``CaseStarted`` and ``CaseMeasured`` of an attempt that is being cancelled;
+    * ``CaseWaiting``, ``CaseGranted``, ``CaseStarted`` and ``CaseMeasured`` of an attempt that is being cancelled;
     * whatever is heard of an attempt that was given up with its device.
 
     Any other event that does not fit raises :class:`ImpossibleTransitionError` with the story of the case.
@@ -95,6 +97,10 @@ class Dispatcher:
                 return self._device_ready(event)
             case DeviceLost():
                 return self._device_lost(event)
+            case CaseWaiting():
+                return self._case_waiting(event)
+            case CaseGranted():
+                return self._case_granted(event)
             case CaseStarted():
                 return self._case_started(event)
             case CaseMeasured():
@@ -172,6 +178,21 @@ class Dispatcher:
         self._set_deadline(record, at + self._settings.start_timeout_s)
         return StartCase(case=record.case, attempt=number)
 
+    def _case_waiting(self, event: CaseWaiting) -> tuple[Command, ...]:
+        record = self._board.cases[event.case_key]
+        if self._board.move_attempt(record, event.attempt, CaseWaiting, event.at):
+            self._set_deadline(record, event.at + self._settings.lease_timeout_s)
+        attempt = record.attempt
+        if attempt is not None and attempt.state is AttemptState.WAITING:
+            attempt.waits_for = event.reason
+        return ()
+
+    def _case_granted(self, event: CaseGranted) -> tuple[Command, ...]:
+        record = self._board.cases[event.case_key]
+        if self._board.move_attempt(record, event.attempt, CaseGranted, event.at):
+            self._set_deadline(record, event.at + self._settings.start_timeout_s)
+        return ()
+
     def _case_started(self, event: CaseStarted) -> tuple[Command, ...]:
         record = self._board.cases[event.case_key]
         if self._board.move_attempt(record, event.attempt, CaseStarted, event.at):
@@ -240,18 +261,21 @@ class Dispatcher:
             silence = f"its agent did not end it within {self._settings.cancel_timeout_s:g} s"
             yield from self._give_up(device, at, f"{attempt.cancel_reason}; {silence}")
             return
-        reason = self._overdue_reason(attempt.state)
+        verdict, reason = self._overdue_verdict(attempt)
         self._board.move_attempt(attempt.case, attempt.number, DeadlinePassed, at)
-        yield self._cancel(attempt, at, Verdict.TIMEOUT, reason)
+        yield self._cancel(attempt, at, verdict, reason)
 
-    def _overdue_reason(self, state: AttemptState) -> str:
-        match state:
+    def _overdue_verdict(self, attempt: AttemptRecord) -> tuple[Verdict, str]:
+        match attempt.state:
             case AttemptState.STARTING:
-                return f"did not start within {self._settings.start_timeout_s:g} s"
+                return Verdict.TIMEOUT, f"did not start within {self._settings.start_timeout_s:g} s"
+            case AttemptState.WAITING:
+                wait_s = self._settings.lease_timeout_s
+                return Verdict.BUSY, f"{attempt.waits_for}, and was not free within {wait_s:g} s"
             case AttemptState.RUNNING:
-                return f"was not measured within {self._settings.case_timeout_s:g} s"
+                return Verdict.TIMEOUT, f"was not measured within {self._settings.case_timeout_s:g} s"
             case _:
-                return f"its result did not come within {self._settings.collect_timeout_s:g} s"
+                return Verdict.TIMEOUT, f"its result did not come within {self._settings.collect_timeout_s:g} s"
 
     def _cancel(self, attempt: AttemptRecord, at: float, verdict: Verdict, reason: str) -> Command:
         record = attempt.case

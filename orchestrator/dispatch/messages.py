@@ -31,6 +31,26 @@ class DeviceLost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CaseWaiting:
+    """Another case, most likely of another muster, has the device or its host: the agent waits for it to end."""
+
+    at: float
+    case_key: str
+    attempt: int
+    #: Who has it, and since when; told again whenever that changes.
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseGranted:
+    """The device is free after a wait, and is ours: the child is being started."""
+
+    at: float
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CaseStarted:
     """The child has built its step and begins to warm up."""
 
@@ -74,7 +94,17 @@ class StopRequested:
     reason: str
 
 
-Event: TypeAlias = DeviceReady | DeviceLost | CaseStarted | CaseMeasured | CaseFinished | DeadlinePassed | StopRequested
+Event: TypeAlias = (
+    DeviceReady
+    | DeviceLost
+    | CaseWaiting
+    | CaseGranted
+    | CaseStarted
+    | CaseMeasured
+    | CaseFinished
+    | DeadlinePassed
+    | StopRequested
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,9 +34,18 @@ def is_tried_again(verdict: Verdict, *, attempt: int, attempts: int) -> bool:
     return verdict in RETRYABLE and attempt < attempts
 
 
+def must_be_alone(kind: DeviceKind, concurrency: HostConcurrency) -> bool:
+    """Return whether nothing else may be at work on a host while a device of ``kind`` is, also of other musters."""
+    return concurrency is HostConcurrency.EXCLUSIVE or (
+        concurrency is HostConcurrency.CONCURRENT and kind is DeviceKind.CPU
+    )
+
+
 def may_start(kind: DeviceKind, load: HostLoad, concurrency: HostConcurrency) -> bool:
     """Return whether a device of ``kind`` may begin a case beside what its host is doing."""
-    if concurrency is HostConcurrency.EXCLUSIVE or kind is DeviceKind.CPU:
+    if concurrency is HostConcurrency.TOGETHER:
+        return True
+    if must_be_alone(kind, concurrency):
         return load.is_quiet
     return load.active_cpus == 0
 
@@ -44,10 +53,9 @@ def may_start(kind: DeviceKind, load: HostLoad, concurrency: HostConcurrency) ->
 def turn(kind: DeviceKind, position: int, concurrency: HostConcurrency) -> tuple[int, int]:
     """Return the key by which idle devices of a host are sorted: the smallest goes next.
 
-    ``position`` is the place in the plan of the case that the device would begin. Exclusive hosts follow the plan.
-    Otherwise GPUs go before CPU devices: a CPU device needs the whole host, and to empty it between two GPU cases
-    would leave the GPUs without work. It still gets its turn, for a GPU has a finite number of cases, each of which
-    has deadlines.
+    ``position`` is the place in the plan of the case that the device would begin. Hosts follow the plan, but where
+    only a CPU device needs the whole host GPUs go first: to empty it between two GPU cases would leave the GPUs without
+    work. It still gets its turn, for a GPU has a finite number of cases, each of which has deadlines.
     """
     waits_for_gpus = concurrency is HostConcurrency.CONCURRENT and kind is DeviceKind.CPU
     return (int(waits_for_gpus), position)

@@ -18,7 +18,9 @@ class DispatchSettings:
     attempts: int = 2
     #: Seconds from ``PrepareDevice`` until its agent must be ready.
     prepare_timeout_s: float = 60.0
-    #: Seconds from ``StartCase`` until its child must begin to warm up.
+    #: Seconds from ``CaseWaiting`` until the device must be ours.
+    lease_timeout_s: float = 3600.0
+    #: Seconds from ``StartCase``, or from ``CaseGranted`` after a wait, until its child must begin to warm up.
     start_timeout_s: float = 120.0
     #: Seconds from the start of the warm-up until everything must be measured.
     case_timeout_s: float = 600.0

@@ -5,6 +5,7 @@
     device    waiting ─► preparing ─► idle ◄─► busy          and from any of the last three ─► released | lost
     case      queued ◄─► active                              and from queued ─► done
     attempt   starting ─► running ─► collecting ─► done      and from any of them ─► cancelling ─► done | lost
+              starting ◄─► waiting                           for another muster to let go of the device
 
 The tables below say which message moves what; a move that they do not hold is a mistake in muster, never in a lab.
 """
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from orchestrator.dispatch.deadlines import Deadlines
 from orchestrator.dispatch.messages import (
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     Command,
     DeadlinePassed,
     DeviceLost,
@@ -67,6 +70,8 @@ class AttemptState(str, enum.Enum):
     """Where an attempt is."""
 
     STARTING = "starting"
+    #: Another case, most likely of another muster, has the device or its host.
+    WAITING = "waiting"
     RUNNING = "running"
     #: Measured; its result is on the way to the head.
     COLLECTING = "collecting"
@@ -108,12 +113,19 @@ CASE_TRANSITIONS: Final[Mapping[tuple[CaseState, Trigger], CaseState]] = {
 #: be heard of once its host is reachable again: what they say changes nothing. A stop leaves a measured attempt alone,
 #: for its result is on the way. Nothing can follow on a ``CaseFinished`` that was taken.
 ATTEMPT_TRANSITIONS: Final[Mapping[tuple[AttemptState, Trigger], AttemptState]] = {
+    (AttemptState.STARTING, CaseWaiting): AttemptState.WAITING,
     (AttemptState.STARTING, CaseStarted): AttemptState.RUNNING,
     (AttemptState.STARTING, CaseMeasured): AttemptState.COLLECTING,  # a child may end before it warms up: unsupported
     (AttemptState.STARTING, CaseFinished): AttemptState.DONE,
     (AttemptState.STARTING, DeadlinePassed): AttemptState.CANCELLING,
     (AttemptState.STARTING, StopRequested): AttemptState.CANCELLING,
     (AttemptState.STARTING, DeviceLost): AttemptState.LOST,
+    (AttemptState.WAITING, CaseWaiting): AttemptState.WAITING,  # somebody else has it now
+    (AttemptState.WAITING, CaseGranted): AttemptState.STARTING,
+    (AttemptState.WAITING, CaseFinished): AttemptState.DONE,  # waited long enough
+    (AttemptState.WAITING, DeadlinePassed): AttemptState.CANCELLING,
+    (AttemptState.WAITING, StopRequested): AttemptState.CANCELLING,
+    (AttemptState.WAITING, DeviceLost): AttemptState.LOST,
     (AttemptState.RUNNING, CaseMeasured): AttemptState.COLLECTING,
     (AttemptState.RUNNING, CaseFinished): AttemptState.DONE,  # a child that crashed has no last word
     (AttemptState.RUNNING, DeadlinePassed): AttemptState.CANCELLING,
@@ -123,11 +135,15 @@ ATTEMPT_TRANSITIONS: Final[Mapping[tuple[AttemptState, Trigger], AttemptState]] 
     (AttemptState.COLLECTING, DeadlinePassed): AttemptState.CANCELLING,
     (AttemptState.COLLECTING, StopRequested): AttemptState.COLLECTING,
     (AttemptState.COLLECTING, DeviceLost): AttemptState.LOST,
+    (AttemptState.CANCELLING, CaseWaiting): AttemptState.CANCELLING,
+    (AttemptState.CANCELLING, CaseGranted): AttemptState.CANCELLING,
     (AttemptState.CANCELLING, CaseStarted): AttemptState.CANCELLING,
     (AttemptState.CANCELLING, CaseMeasured): AttemptState.CANCELLING,
     (AttemptState.CANCELLING, CaseFinished): AttemptState.DONE,
     (AttemptState.CANCELLING, StopRequested): AttemptState.CANCELLING,
     (AttemptState.CANCELLING, DeviceLost): AttemptState.LOST,
+    (AttemptState.LOST, CaseWaiting): AttemptState.LOST,
+    (AttemptState.LOST, CaseGranted): AttemptState.LOST,
     (AttemptState.LOST, CaseStarted): AttemptState.LOST,
     (AttemptState.LOST, CaseMeasured): AttemptState.LOST,
     (AttemptState.LOST, CaseFinished): AttemptState.LOST,
@@ -159,6 +175,8 @@ class AttemptRecord:
     case: CaseRecord
     number: int
     state: AttemptState = AttemptState.STARTING
+    #: Who has the device, and since when, as it was last told.
+    waits_for: str | None = None
     #: Why it was told to end, once it was.
     cancel_reason: str | None = None
 

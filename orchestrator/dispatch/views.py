@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.dispatch.state import AttemptState
+
 if TYPE_CHECKING:
-    from orchestrator.dispatch.state import AttemptState, CaseRecord, CaseState, DeviceRecord, DeviceState
+    from orchestrator.dispatch.state import CaseRecord, CaseState, DeviceRecord, DeviceState
     from workers.protocol import Case, Device, Verdict
 
 
@@ -34,6 +36,8 @@ class CaseView:
     attempts: int
     #: Where the latest attempt is; ``None`` before the first.
     attempt_state: AttemptState | None
+    #: Who has the device, and since when, while the latest attempt waits for it.
+    waits_for: str | None
     #: ``None`` while the case is not done.
     verdict: Verdict | None
     #: Why there is no figure, or why it is doubtful.
@@ -62,9 +66,15 @@ def view_of_case(record: CaseRecord) -> CaseView:
         state=record.state,
         attempts=record.attempt.number if record.attempt else 0,
         attempt_state=record.attempt.state if record.attempt else None,
+        waits_for=_waits_for(record),
         verdict=record.verdict,
         reason=record.reason,
     )
+
+
+def _waits_for(record: CaseRecord) -> str | None:
+    attempt = record.attempt
+    return attempt.waits_for if attempt is not None and attempt.state is AttemptState.WAITING else None
 
 
 def view_of_device(record: DeviceRecord) -> DeviceView:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeviceLost,
     DeviceReady,
     PrepareDevice,
@@ -24,15 +26,18 @@ if TYPE_CHECKING:
 Act: TypeAlias = PrepareDevice | StartCase | CancelCase | ReleaseDevice
 
 #: What an engine can tell of: events for the dispatcher, and progress for people.
-Occurrence: TypeAlias = DeviceReady | DeviceLost | CaseStarted | CaseMeasured | CaseFinished | Progress
+Occurrence: TypeAlias = (
+    DeviceReady | DeviceLost | CaseWaiting | CaseGranted | CaseStarted | CaseMeasured | CaseFinished | Progress
+)
 
 
 class Engine(Protocol):
     """Carries out commands; every act is answered by an occurrence, sooner or later, or by none if its host is gone.
 
     ``PrepareDevice`` is answered by ``DeviceReady`` or ``DeviceLost``; ``StartCase`` by ``CaseStarted``, any number of
-    ``Progress``, ``CaseMeasured`` and ``CaseFinished``, or by ``DeviceLost``; a cancelled case still ends with
-    ``CaseFinished``. Events are stamped with :meth:`now`.
+    ``Progress``, ``CaseMeasured`` and ``CaseFinished``, or by ``DeviceLost``; where somebody else has the device, by
+    ``CaseWaiting``, once or more, and ``CaseGranted`` before. A cancelled case still ends with ``CaseFinished``. Events
+    are stamped with :meth:`now`.
     """
 
     #: True where figures are invented: every row says so.

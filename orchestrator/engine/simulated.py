@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeviceLost,
     DeviceReady,
     PrepareDevice,
@@ -49,6 +51,8 @@ PREPARE_S: Final = 1.0
 START_S: Final = PHASE_S[Phase.IMPORT] + PHASE_S[Phase.BUILD]
 #: Seconds from the last step to ``CaseMeasured``.
 FINISH_S: Final = PHASE_S[Phase.PEAK]
+#: Why a case waits.
+HELD: Final = "simulated: the device is held by somebody else"
 #: Seconds that a result needs to reach the head, and that a cancelled child needs to end.
 COLLECT_S: Final = 0.05
 
@@ -67,6 +71,8 @@ class Fault:
     ignores_cancel: bool = False
     #: Seconds by which the child starts later.
     start_delay_s: float = 0.0
+    #: Another muster has the device for so many seconds more when a case is given to it.
+    held_for_s: float | None = None
     #: Of a device: its agent never answers.
     never_prepares: bool = False
     #: Of a device: it is lost so many seconds after ``PrepareDevice``.
@@ -114,7 +120,8 @@ class SimulatedEngine:
 
     ``speeds`` gives FLOP/s by device id, instead of one invented from ``seed`` and the device's name; ``noise`` is
     the standard deviation of a step's time as a share of its mean; ``faults`` goes by device id or case key;
-    ``epoch_s`` is what a calendar clock shows when the virtual one shows 0, in seconds since 1970.
+    ``lease_timeout_s`` is how long a device that another muster has is waited for; ``epoch_s`` is what a calendar clock
+    shows when the virtual one shows 0, in seconds since 1970.
     """
 
     simulated = True
@@ -126,12 +133,14 @@ class SimulatedEngine:
         speeds: Mapping[str, float] | None = None,
         noise: float = 0.01,
         faults: Mapping[str, Fault] | None = None,
+        lease_timeout_s: float = 3600.0,
         epoch_s: float = 0.0,
     ) -> None:
         self._seed = seed
         self._speeds = dict(speeds or {})
         self._noise = noise
         self._faults = dict(faults or {})
+        self._lease_timeout_s = lease_timeout_s
         self._epoch_s = epoch_s
         self._now = 0.0
         self._agents: dict[str, _Agent] = {}
@@ -237,11 +246,30 @@ class SimulatedEngine:
         attempt = _Attempt(agent=agent, case=case, number=number, requested_at=self._now)
         agent.attempt = self._attempts[case.key] = attempt
         faults = self._faults_of(case)
-        started_at = self._now + START_S + sum(fault.start_delay_s for fault in faults)
+        granted_at = self._wait(attempt, faults)
+        if granted_at is None:
+            return
+        started_at = granted_at + START_S + sum(fault.start_delay_s for fault in faults)
         if (refusal := self._refusal_of(case, faults)) is not None:
             self._finish(attempt, started_at, *refusal)
             return
         self._play(attempt, started_at, faults)
+
+    def _wait(self, attempt: _Attempt, faults: Sequence[Fault]) -> float | None:
+        """Return when the device is ours, ``None`` where that takes longer than we would wait."""
+        held_for_s = max((fault.held_for_s for fault in faults if fault.held_for_s is not None), default=None)
+        if held_for_s is None:
+            return self._now
+        key, number = attempt.case.key, attempt.number
+        waiting = CaseWaiting(at=self._now, case_key=key, attempt=number, reason=HELD)
+        self._expect(attempt.course, self._now, waiting)
+        if held_for_s > self._lease_timeout_s:
+            reason = f"{HELD}, and was not free within {self._lease_timeout_s:g} s"
+            self._finish(attempt, self._now + self._lease_timeout_s, Verdict.BUSY, reason)
+            return None
+        granted_at = self._now + held_for_s
+        self._expect(attempt.course, granted_at, CaseGranted(at=granted_at, case_key=key, attempt=number))
+        return granted_at
 
     def _play(self, attempt: _Attempt, started_at: float, faults: Sequence[Fault]) -> None:
         """Expect what an attempt that could begin will tell."""

@@ -1,4 +1,8 @@
-"""Who may write: one run at a time, held by the kernel, so that a crash frees it. Readers never wait."""
+"""Who writes: runs side by side, or one that prepares the store, alone. Held by the kernel, so that a crash frees it.
+
+Runs need no lock against each other, for the database gives each of their short transactions its turn; what they hold
+says that they are at work, and keeps the store from being migrated under them. Readers never wait.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ import fcntl
 import os
 import socket
 import struct
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,13 +24,22 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+#: Runs that may write to one store at once.
+_SLOTS: Final = 64
+
+#: The text of the holder in slot ``n`` is at ``n * _SLOT_BYTES``; longer ones are cut, and then mean nothing.
+_SLOT_BYTES: Final = 1024
+
+#: Seconds between looks whether a store is prepared; the kernel cannot wait for a lock until a deadline.
+_POLL_S: Final = 0.05
+
 #: ``struct flock`` of 64-bit Linux: type, whence, start, length, pid; see fcntl(2).
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
-    """Who writes to a store; the text of the lock file."""
+    """Who writes to a store; in the text of the lock file."""
 
     #: ``None`` while the store itself is made or migrated.
     run_id: str | None
@@ -47,12 +61,12 @@ def this_process(run_id: str | None) -> Holder:
 
 
 class WriterLock(Protocol):
-    """Held by at most one writer."""
+    """Held by any number of runs, or by one that prepares the store."""
 
     def held(self, holder: Holder) -> AbstractContextManager[None]:
-        """Hold the lock for ``holder``; raises StoreBusyError naming whoever has it."""
+        """Hold the lock for ``holder``: alone where it has no run. Raises StoreBusyError naming who is in the way."""
 
-    def holder(self) -> Holder | None:
+    def holders(self) -> tuple[Holder, ...]:
         """Return who holds the lock now, without taking it."""
 
 
@@ -60,81 +74,118 @@ class FileLock:
     """A lock file beside a database, for writers of every process.
 
     Open file description locks (fcntl(2)): unlike ``flock`` they can be asked for without being taken, unlike plain
-    POSIX locks they bind two openings in one process too. The file stays; only the lock on it means something.
+    POSIX locks they bind two openings in one process too. The file stays; only the locks on it mean something: each
+    run has one on a byte of its own, its slot, and whoever prepares the store on all of them. ``wait_s`` is how long
+    somebody else's preparing is waited for.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *, wait_s: float = 0.0) -> None:
         self._place = str(database)
         self._path = database.with_name(database.name + ".lock")
+        self._wait_s = wait_s
 
     @contextmanager
     def held(self, holder: Holder) -> Iterator[None]:
         """Hold the lock for ``holder``; raises StoreBusyError, StoreReadOnlyError and StoreFullError."""
-        descriptor = self._taken(holder)
+        descriptor, slot = self._taken(holder)
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)
+            with suppress(OSError):  # a text that stays means nothing once the lock is gone
+                _write(descriptor, slot, "")
             os.close(descriptor)
 
-    def holder(self) -> Holder | None:
-        """Return who holds the lock now; ``None`` also while a holder has not written its name yet."""
+    def holders(self) -> tuple[Holder, ...]:
+        """Return who holds the lock now; whoever has not written its name yet is left out."""
         try:
-            text = self._path.read_text("ascii", "replace") if self._is_held() else ""
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return None
-        return _parsed(text)
+            return ()
+        try:
+            found = [_parsed(_read(descriptor, slot)) for slot in range(_SLOTS) if _is_held(descriptor, slot)]
+        finally:
+            os.close(descriptor)
+        return tuple(holder for holder in found if holder is not None)
 
-    def _taken(self, holder: Holder) -> int:
+    def _taken(self, holder: Holder) -> tuple[int, int]:
+        """Return the lock file, open and locked, and the slot that is the holder's."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise store_error(error, self._place) from error
         try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, codec.to_json(holder).encode(), 0)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise busy(self._place, str(self.holder() or "another run is using this store")) from error
+            slot = self._slot(descriptor, holder)
+            if holder.run_id is None:
+                os.ftruncate(descriptor, 0)  # nobody else is there, whatever the text says
+            _write(descriptor, slot, codec.to_json(holder))
         except OSError as error:
             os.close(descriptor)
             raise store_error(error, self._place) from error
-        return descriptor
-
-    def _is_held(self) -> bool:
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
-        finally:
+        except BaseException:
             os.close(descriptor)
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+            raise
+        return descriptor, slot
+
+    def _slot(self, descriptor: int, holder: Holder) -> int:
+        until = time.monotonic() + self._wait_s
+        while (slot := _locked_slot(descriptor, alone=holder.run_id is None)) is None:
+            others = self.holders()
+            if time.monotonic() >= until or any(other.run_id for other in others):
+                raise busy(self._place, "; ".join(map(str, others)) or "another run is using this store")
+            time.sleep(_POLL_S)
+        return slot
 
 
 class MemoryLock:
     """The same for a store in memory, which no other process can reach."""
 
     def __init__(self) -> None:
-        self._holder: Holder | None = None
+        self._holders: list[Holder] = []
 
     @contextmanager
     def held(self, holder: Holder) -> Iterator[None]:
         """Hold the lock for ``holder``; raises StoreBusyError."""
-        if self._holder is not None:
-            raise busy("the store in memory", str(self._holder))
-        self._holder = holder
+        in_the_way = [other for other in self._holders if holder.run_id is None or other.run_id is None]
+        if in_the_way:
+            raise busy("the store in memory", "; ".join(map(str, in_the_way)))
+        self._holders.append(holder)
         try:
             yield
         finally:
-            self._holder = None
+            self._holders.remove(holder)
 
-    def holder(self) -> Holder | None:
+    def holders(self) -> tuple[Holder, ...]:
         """Return who holds the lock now."""
-        return self._holder
+        return tuple(self._holders)
 
 
-def _flock(kind: int) -> bytes:
-    return _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
+def _locked_slot(descriptor: int, *, alone: bool) -> int | None:
+    """Lock every slot, or a free one; return the first that is locked, or ``None`` where somebody is in the way."""
+    if alone:
+        return 0 if _lock(descriptor, 0, 0) else None
+    return next((slot for slot in range(_SLOTS) if _lock(descriptor, slot, 1)), None)
+
+
+def _lock(descriptor: int, start: int, length: int) -> bool:
+    """Lock some bytes, to the end where ``length`` is 0; return False where somebody else has one of them."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held(descriptor: int, slot: int) -> bool:
+    asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, slot, 1, 0)
+    return bool(_FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+
+
+def _write(descriptor: int, slot: int, text: str) -> None:
+    os.pwrite(descriptor, text.encode("ascii").ljust(_SLOT_BYTES)[:_SLOT_BYTES], slot * _SLOT_BYTES)
+
+
+def _read(descriptor: int, slot: int) -> str:
+    return os.pread(descriptor, _SLOT_BYTES, slot * _SLOT_BYTES).decode("ascii", "replace")
 
 
 def _parsed(text: str) -> Holder | None:

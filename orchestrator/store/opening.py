@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import StoreBusyError, UsageError
 from orchestrator.store import sqlite
 from orchestrator.store.location import Location, is_writable, locate
 from orchestrator.store.lock import FileLock, MemoryLock, this_process
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from orchestrator.store.repository import Store
 
 
-def open_store(url: str, *, create: bool = True, busy_timeout_s: float = 5.0) -> Store:
+def open_store(url: str, *, create: bool = True, busy_timeout_s: float = 15.0) -> Store:
     """Return the store at ``url``, made or migrated first where that is needed; a context manager.
 
     With ``create=False`` only a store that is there is opened, and one that this user may not write can still be
     read; SQLAlchemy is imported only once there is a store to open. ``busy_timeout_s`` is how long to wait for
-    another program that has locked the database.
+    another program that has locked the database, or for another muster that is making or migrating it.
 
     Raises UsageError (a wrong URL, a missing folder, no store), StoreVersionError, StoreCorruptError,
     StoreReadOnlyError, StoreFullError, StoreBusyError, and StoreError for other failures of the disk.
@@ -38,7 +38,7 @@ def open_store(url: str, *, create: bool = True, busy_timeout_s: float = 5.0) ->
     except (sqlite3.Error, OSError) as error:
         raise store_error(error, location.place) from error
     engine = sqlite.file_engine(location.path, access, busy_timeout_s=busy_timeout_s)
-    return _store(engine, location, FileLock(location.path))
+    return _store(engine, location, FileLock(location.path, wait_s=busy_timeout_s))
 
 
 def _open_in_memory(location: Location) -> Store:
@@ -68,8 +68,18 @@ def _access(path: Path, *, create: bool, busy_timeout_s: float) -> Access:
 
 
 def _prepare(path: Path, *, busy_timeout_s: float) -> None:
-    """Make or migrate the store, alone; a new file that cannot be finished is removed again."""
-    with FileLock(path).held(this_process(None)):
+    """Make or migrate the store, alone, unless somebody else has done it by now."""
+    try:
+        _prepare_alone(path, busy_timeout_s=busy_timeout_s)
+    except StoreBusyError:
+        # A run that began a moment ago has prepared it first.
+        if sqlite.examine(path) is not Finding.CURRENT:
+            raise
+
+
+def _prepare_alone(path: Path, *, busy_timeout_s: float) -> None:
+    """Make or migrate the store; a new file that cannot be finished is removed again."""
+    with FileLock(path, wait_s=busy_timeout_s).held(this_process(None)):
         finding = sqlite.examine(path)
         try:
             if finding is Finding.NOTHING:

@@ -38,8 +38,8 @@ _DEVICES_AT_ONCE: Final = 500
 class Store:
     """Runs and their results. Every method raises a :class:`StoreError` where the database cannot do its part.
 
-    Reading may happen at any time and in any process; who writes holds :meth:`exclusive` meanwhile. What a method
-    was given is on the disk when it returns.
+    Reading may happen at any time and in any process; a run that writes is within :meth:`written_by` meanwhile, beside
+    others. What a method was given is on the disk when it returns.
     """
 
     def __init__(self, engine: Engine, *, place: str, lock: WriterLock) -> None:
@@ -61,10 +61,10 @@ class Store:
         """Let go of the database; safe to call twice."""
         self._engine.dispose()
 
-    def exclusive(self, run_id: str) -> AbstractContextManager[None]:
-        """Be the only run that writes here; raises StoreBusyError that names the other one.
+    def written_by(self, run_id: str) -> AbstractContextManager[None]:
+        """Say that a run writes here, beside others; raises StoreBusyError while the store is being migrated.
 
-        The kernel frees the store when the process ends, however it ends.
+        The kernel takes that back when the process ends, however it ends: then the run is interrupted.
         """
         return self._lock.held(this_process(run_id))
 
@@ -168,9 +168,8 @@ class Store:
             raise corrupt(self.place, str(error)) from error
 
     def _running_ids(self) -> frozenset[str]:
-        """Return the run that holds the store now; asked before and after a reading, for it may begin or end there."""
-        holder = self._lock.holder()
-        return frozenset({holder.run_id} if holder and holder.run_id else ())
+        """Return the runs that write now; asked before and after a reading, for they may begin or end there."""
+        return frozenset(holder.run_id for holder in self._lock.holders() if holder.run_id)
 
     def _case_id(self, connection: Connection, run_id: str, case_key: str) -> int:
         found: int | None = connection.scalar(

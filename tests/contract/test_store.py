@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import RunNotFoundError, StoreBusyError, StoreError
+from orchestrator.errors import RunNotFoundError, StoreError
 from orchestrator.results import NewRun, Pace, RunState
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_workload
@@ -130,27 +130,33 @@ def test_summaries_are_newest_first_and_count_figures(store: Store) -> None:
     assert (oldest.state, oldest.created_at, oldest.finished_at) == (RunState.INTERRUPTED, NOON, NOON + HOUR)
 
 
-def test_a_run_is_running_only_while_its_writer_holds_the_store(store: Store) -> None:
+def test_a_run_is_running_only_while_its_writer_is_there(store: Store) -> None:
     def states() -> tuple[RunState, RunState]:
         return store.run("7f3a01").state, store.runs()[0].state
 
-    with store.exclusive("7f3a01"):
+    with store.written_by("7f3a01"):
         store.begin_run(a_new_run())
         assert states() == (RunState.RUNNING, RunState.RUNNING)
     assert states() == (RunState.INTERRUPTED, RunState.INTERRUPTED)
-    with store.exclusive("another"):
+    with store.written_by("another"):
         assert states() == (RunState.INTERRUPTED, RunState.INTERRUPTED)
     store.finish_run("7f3a01", RunState.FINISHED, NOON)
     assert states() == (RunState.FINISHED, RunState.FINISHED)
 
 
-def test_only_one_run_writes_at_a_time_and_the_second_is_told_who_does(store: Store) -> None:
-    with store.exclusive("7f3a01"):
-        with pytest.raises(StoreBusyError, match=r"run 7f3a01 \(pid \d+ on host .+, since .+\) is using") as refused:
-            store.exclusive("80bb02").__enter__()
-        assert "--store" in (refused.value.remedy or "")
-    with store.exclusive("80bb02"):
-        assert store.runs() == ()
+def test_runs_write_side_by_side_and_each_is_running_as_long_as_its_writer(store: Store) -> None:
+    def states() -> dict[str, RunState]:
+        return {run.id: run.state for run in store.runs()}
+
+    with store.written_by("7f3a01"):
+        store.begin_run(a_new_run("7f3a01"))
+        with store.written_by("80bb02"):
+            store.begin_run(a_new_run("80bb02", a_case()))
+            assert states() == {"7f3a01": RunState.RUNNING, "80bb02": RunState.RUNNING}
+            store.save_attempt("80bb02", a_result())
+        assert states() == {"7f3a01": RunState.RUNNING, "80bb02": RunState.INTERRUPTED}
+        store.finish_run("7f3a01", RunState.FINISHED, NOON)
+    assert states() == {"7f3a01": RunState.FINISHED, "80bb02": RunState.INTERRUPTED}
 
 
 # --- names -----------------------------------------------------------------------------------------------------

@@ -19,12 +19,16 @@ from tests.integration.test_child import CORES, FAKES, a_request
 from tests.integration.test_process import has_gone
 from workers.agent import AgentReport, DeviceAgent, news_from_json
 from workers.codec import CodecError, from_json, to_json
+from workers.lease import Lease, claims_of
+from workers.process import ChildProcess
 from workers.protocol import (
     PROTOCOL_VERSION,
     AgentEvent,
+    AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
+    AttemptWaiting,
     Phase,
     Progress,
     Result,
@@ -230,6 +234,146 @@ def test_shutting_down_cancels_what_runs_and_refuses_what_comes(
         assert psutil.Process().children() == before
         assert running.result(DEADLINE_S).verdict is Verdict.CANCELLED
     assert run(agent).reason == "the agent was shut down"
+    agent.shutdown()
+
+
+# --- whom it waits for -----------------------------------------------------------------------------------------
+
+
+def lease_of_another() -> Lease:
+    """What another muster would hold for a case on this device."""
+    return Lease(claims_of(DEVICE, is_alone=True), run_id="another", head="elsewhere")
+
+
+def take(lease: Lease) -> bool:
+    """Take it if it is free."""
+    return lease.take(DEADLINE_S, pause=lambda _: True, tell=lambda _: None)
+
+
+def is_free(lease: Lease) -> bool:
+    with lease:
+        return take(lease)
+
+
+def test_an_agent_waits_for_another_to_end_its_case(agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "hang in build")
+    other = DeviceAgent(to_json(DEVICE))
+    request = dataclasses.replace(request_for(), head="head01", run_id="3f2a")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run, other, request)
+        wait_for(other, Progress, Phase.BUILD)
+        monkeypatch.delenv("SCRIPTED_BEHAVIOUR")
+        waiting = pool.submit(run, agent)
+        waits = wait_for(agent, AttemptWaiting)
+        assert isinstance(waits, AttemptWaiting)
+        assert "the host is held by" in waits.reason
+        assert "(run 3f2a of head01, since " in waits.reason
+        other.cancel(request.case.key, 1, "cancelled", "enough")
+        assert running.result(DEADLINE_S).verdict is Verdict.CANCELLED
+        assert waiting.result(DEADLINE_S).verdict is Verdict.OK
+    kinds = [type(event) for _, event in news_from_json(agent.progress(0, 0.0))]
+    assert kinds == [AttemptWaiting, AttemptGranted, AttemptStarted, Progress, AttemptMeasured]
+    other.shutdown()
+
+
+def test_a_device_that_stays_with_another_is_busy(agent: DeviceAgent) -> None:
+    before = psutil.Process().children()
+    with lease_of_another() as lease:
+        assert take(lease)
+        result = run(agent, dataclasses.replace(request_for(), lease_timeout_s=0.3))
+        assert psutil.Process().children() == before
+    assert (result.verdict, result.samples_ms) == (Verdict.BUSY, ())
+    assert str(result.reason).startswith("the host is held by ")
+    assert str(result.reason).endswith("and was not free within 0.3 s")
+    assert run(agent).verdict is Verdict.OK
+
+
+def test_a_case_that_waits_can_be_cancelled(agent: DeviceAgent) -> None:
+    request = request_for()
+    with ThreadPoolExecutor() as pool, lease_of_another() as lease:
+        assert take(lease)
+        waiting = pool.submit(run, agent, request)
+        wait_for(agent, AttemptWaiting)
+        agent.cancel("another", 1, "cancelled", "not this one")
+        agent.cancel(request.case.key, 1, "cancelled", "enough")
+        result = waiting.result(DEADLINE_S)
+    assert (result.verdict, result.reason) == (Verdict.CANCELLED, "enough")
+    assert result.ending.exit_code is None
+
+
+def test_shutting_down_ends_a_wait(agent: DeviceAgent) -> None:
+    with ThreadPoolExecutor() as pool, lease_of_another() as lease:
+        assert take(lease)
+        waiting = pool.submit(run, agent)
+        wait_for(agent, AttemptWaiting)
+        agent.shutdown()
+        assert waiting.result(DEADLINE_S).reason == "the agent was shut down"
+
+
+def test_a_device_is_held_by_the_child_too_and_given_back_when_it_has_gone(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "hang in build")
+    before = psutil.Process().children()
+    request = request_for()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run, agent, request)
+        wait_for(agent, Progress, Phase.BUILD)
+        (child,) = [one for one in psutil.Process().children() if one not in before]
+        assert not is_free(lease_of_another())
+        assert [file.path.rsplit("/", 1)[-1] for file in child.open_files() if "leases" in file.path] == ["host"]
+        agent.cancel(request.case.key, 1, "cancelled", "enough")
+        running.result(DEADLINE_S)
+    assert is_free(lease_of_another())
+
+
+#: Leaves a process behind that has everything the child had, in a session of its own.
+_LEAVES_A_DAEMON = """
+import subprocess
+print(subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=True, stdout=subprocess.DEVNULL).pid)
+"""
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_device_is_given_back_only_once_the_child_is_known_to_be_gone(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    close = ChildProcess.close
+
+    def close_and_report(child: ChildProcess) -> None:
+        close(child)
+        monkeypatch.setattr(ChildProcess, "is_gone", is_gone)
+
+    monkeypatch.setattr(ChildProcess, "close", close_and_report)
+    result = run_script(agent, _LEAVES_A_DAEMON)
+    daemon = psutil.Process(int(str(result.reason).rsplit(maxsplit=1)[-1]))
+    try:
+        assert is_free(lease_of_another()) is is_gone
+    finally:
+        daemon.kill()
+    assert has_gone(daemon.pid)
+    assert is_free(lease_of_another())
+
+
+def test_cases_that_may_run_beside_each_other_do(agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "hang in build")
+    request = dataclasses.replace(request_for(), is_alone=False)
+    gpu = Lease(claims_of(a_device("localhost", "gpu:0"), is_alone=False), run_id="another", head="elsewhere")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run, agent, request)
+        wait_for(agent, Progress, Phase.BUILD)
+        assert is_free(gpu)
+        assert not is_free(lease_of_another())
+        agent.cancel(request.case.key, 1, "cancelled", "enough")
+        running.result(DEADLINE_S)
+
+
+def test_where_leases_cannot_be_had_nothing_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "leases").symlink_to("/nowhere")
+    agent = DeviceAgent(to_json(DEVICE), lease_folder=tmp_path / "leases")
+    result = run(agent)
+    assert result.verdict is Verdict.CRASHED
+    assert str(result.reason).startswith(f"{tmp_path}/leases must be a folder")
     agent.shutdown()
 
 

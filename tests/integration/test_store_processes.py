@@ -1,4 +1,4 @@
-"""The store among processes: killed writers, second writers, readers, full and read-only file systems.
+"""The store among processes: killed writers, writers side by side, readers, full and read-only file systems.
 
 The other processes run this very file: ``python -m tests.integration.test_store_processes WHAT URL``.
 """
@@ -10,16 +10,17 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 import pytest
 
-from orchestrator.errors import MusterError, StoreBusyError, StoreFullError
+from orchestrator.errors import MusterError, StoreFullError
 from orchestrator.results import RunState
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result
+from workers.protocol import Environment, Fact, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,13 +33,16 @@ CHECKOUT = Path(__file__).parents[2]
 #: More than any test lets a writer write, so that it is always cut off.
 CASES = tuple(a_case(a_device(f"host-{number}")) for number in range(500))
 
+#: What a writer writes that is let finish.
+SOME_CASES: Final = CASES[:60]
+
 
 # --- what the other processes do ------------------------------------------------------------------------------
 
 
 def write(store: Store) -> None:
     """Write results and say so after each; then wait to be killed."""
-    with store.exclusive("writer"):
+    with store.written_by("writer"):
         store.begin_run(a_new_run("writer", *CASES))
         say("begun")
         for case in CASES:
@@ -47,18 +51,23 @@ def write(store: Store) -> None:
         sys.stdin.read()
 
 
-def hold(store: Store) -> None:
-    """Hold the store until stdin ends."""
-    with store.exclusive("holder"):
-        store.begin_run(a_new_run("holder", a_case()))
-        say("held")
-        sys.stdin.read()
+def hurry(store: Store) -> None:
+    """Write a whole run, with an environment that others write too, as fast as it goes."""
+    run_id = f"run-{os.getpid()}"
+    with store.written_by(run_id):
+        store.begin_run(a_new_run(run_id, *SOME_CASES))
+        for number, case in enumerate(SOME_CASES):
+            environment = Environment(facts=(("number", Fact(value=number)),))
+            store.save_attempt(run_id, a_result(case, environment=environment))
+            store.save_verdict(run_id, case.key, Verdict.OK, None)
+        store.finish_run(run_id, RunState.FINISHED, a_new_run().created_at)
+    say("done")
 
 
 def fill(store: Store) -> None:
     """Write until the disk is full, make room, and go on; tells what happened as JSON."""
     folder = Path(store.place).parent
-    with store.exclusive("filler"):
+    with store.written_by("filler"):
         store.begin_run(a_new_run("filler", *CASES))
         saved, error = save_until_refused(store)
         kept = sum(len(case.attempts) for case in store.run("filler").cases)
@@ -93,7 +102,7 @@ def say(line: str) -> None:
 
 
 def main(what: str, url: str) -> None:
-    acts = {"write": write, "hold": hold, "fill": fill}
+    acts = {"write": write, "hurry": hurry, "fill": fill}
     try:
         with open_store(url) as store:
             if what in acts:
@@ -142,27 +151,45 @@ def test_a_killed_writer_has_lost_nothing_that_it_had_acknowledged(tmp_path: Pat
         assert [case.case.key for case in stored][: len(keys)] == keys
         assert len(stored) - len(keys) in (0, 1)
         assert all(case.result == a_result(case.case) and len(case.attempts) == 1 for case in stored)
-        with store.exclusive("writer"):
+        with store.written_by("writer"):
             for case in CASES[: len(keys) + 1]:
                 store.save_attempt("writer", a_result(case))
             assert sum(len(case.attempts) for case in store.run("writer").cases) == len(keys) + 1
 
 
-def test_a_second_process_is_told_who_uses_the_store_and_reads_meanwhile(tmp_path: Path) -> None:
+def test_processes_that_write_at_once_to_a_store_that_none_of_them_found_lose_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'lab.db'}"
-    with process("hold", url) as child:
-        assert lines_of(child).readline() == "held\n"
-        with open_store(url) as store:
-            with pytest.raises(StoreBusyError, match=rf"run holder \(pid {child.pid} on host .*, since \d\d:\d\d\)"):
-                store.exclusive("second").__enter__()
-            assert store.run("latest").state is RunState.RUNNING
+    with ExitStack() as stack:
+        writers = [stack.enter_context(process("hurry", url)) for _ in range(3)]
+        assert [lines_of(writer).read() for writer in writers] == ["done\n"] * 3
+        ids = {f"run-{writer.pid}" for writer in writers}
+
+    with open_store(url, create=False) as store:
+        assert {(run.id, run.state, run.figures) for run in store.runs()} == {
+            (run_id, RunState.FINISHED, len(SOME_CASES)) for run_id in ids
+        }
+        for run_id in ids:
+            for number, case in enumerate(store.run(run_id).cases):
+                assert case.case == SOME_CASES[number]
+                assert case.result is not None
+                assert case.result.samples_ms == a_result().samples_ms
+                assert case.result.environment.get("number").value == number
+
+
+def test_a_second_process_writes_beside_a_run_and_sees_when_that_is_killed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    with process("write", url) as child:
+        assert lines_of(child).readline() == "begun\n"
+        with open_store(url) as store, store.written_by("second"):
+            store.begin_run(a_new_run("second", a_case()))
+            store.save_attempt("second", a_result())
+            assert {run.state for run in store.runs()} == {RunState.RUNNING}
 
             child.kill()
             child.wait()
 
-            assert store.run("latest").state is RunState.INTERRUPTED
-            with store.exclusive("second"):
-                store.save_attempt("holder", a_result())
+            assert store.run("writer").state is RunState.INTERRUPTED
+            assert store.run("second").state is RunState.RUNNING
 
 
 def test_a_reader_sees_whole_results_while_a_run_writes_them(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from orchestrator.dispatch.machine import Dispatcher
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeadlinePassed,
     DeviceLost,
     DeviceReady,
@@ -52,6 +54,7 @@ dispatch_settings = st.builds(
     host_concurrency=st.sampled_from(HostConcurrency),
     attempts=st.integers(1, 3),
     prepare_timeout_s=durations_s,
+    lease_timeout_s=durations_s,
     start_timeout_s=durations_s,
     case_timeout_s=durations_s,
     collect_timeout_s=durations_s,
@@ -129,8 +132,9 @@ class Watch:
         self.active[device.id] = (case.key, command.attempt)
         beside = [self.device_of[key] for key, _ in self.active.values() if self.device_of[key].host == device.host]
         if len(beside) > 1:
-            assert self.settings.host_concurrency is HostConcurrency.CONCURRENT
-            assert DeviceKind.CPU not in [other.kind for other in beside]
+            assert self.settings.host_concurrency is not HostConcurrency.EXCLUSIVE
+            is_together = self.settings.host_concurrency is HostConcurrency.TOGETHER
+            assert is_together or DeviceKind.CPU not in [other.kind for other in beside]
         if command.attempt == 1:
             order = self.first_begun.setdefault(device.id, [])
             order.append(case.key)
@@ -152,6 +156,7 @@ class Child:
 
     case: Case
     attempt: int
+    is_waiting: bool = False
     has_started: bool = False
     is_measured: bool = False
 
@@ -204,23 +209,47 @@ class DispatchMachine(RuleBasedStateMachine):
             self.alive.remove(device_id)
         self.hear(DeviceLost(at=self.at, device_id=device_id, reason="gone"))
 
-    @precondition(lambda self: any(not child.has_started and not child.is_measured for child in self.children))
+    def beginning(self, *, is_waiting: bool) -> list[Child]:
+        return [
+            child
+            for child in self.children
+            if not child.has_started and not child.is_measured and child.is_waiting is is_waiting
+        ]
+
+    @precondition(lambda self: self.beginning(is_waiting=False) or self.beginning(is_waiting=True))
+    @rule(data=st.data(), reason=st.sampled_from(["held by alice", "held by bob"]))
+    def a_case_waits_for_its_device(self, data: st.DataObject, reason: str) -> None:
+        child = data.draw(st.sampled_from(self.beginning(is_waiting=False) + self.beginning(is_waiting=True)))
+        child.is_waiting = True
+        self.hear(CaseWaiting(at=self.at, case_key=child.case.key, attempt=child.attempt, reason=reason))
+
+    @precondition(lambda self: self.beginning(is_waiting=True))
+    @rule(data=st.data())
+    def a_case_is_granted_its_device(self, data: st.DataObject) -> None:
+        child = data.draw(st.sampled_from(self.beginning(is_waiting=True)))
+        child.is_waiting = False
+        self.hear(CaseGranted(at=self.at, case_key=child.case.key, attempt=child.attempt))
+
+    @precondition(lambda self: self.beginning(is_waiting=False))
     @rule(data=st.data())
     def a_case_starts(self, data: st.DataObject) -> None:
-        waiting = [child for child in self.children if not child.has_started and not child.is_measured]
-        child = data.draw(st.sampled_from(waiting))
+        child = data.draw(st.sampled_from(self.beginning(is_waiting=False)))
         child.has_started = True
         self.hear(CaseStarted(at=self.at, case_key=child.case.key, attempt=child.attempt))
 
-    @precondition(lambda self: any(not child.is_measured for child in self.children))
+    @precondition(lambda self: any(not child.is_measured and not child.is_waiting for child in self.children))
     @rule(data=st.data())
     def a_case_is_measured(self, data: st.DataObject) -> None:
-        child = data.draw(st.sampled_from([child for child in self.children if not child.is_measured]))
+        working = [child for child in self.children if not child.is_measured and not child.is_waiting]
+        child = data.draw(st.sampled_from(working))
         child.is_measured = True
         self.hear(CaseMeasured(at=self.at, case_key=child.case.key, attempt=child.attempt))
 
     @precondition(lambda self: self.children)
-    @rule(data=st.data(), verdict=st.sampled_from([Verdict.OK, Verdict.CRASHED, Verdict.CRASHED, Verdict.OOM]))
+    @rule(
+        data=st.data(),
+        verdict=st.sampled_from([Verdict.OK, Verdict.CRASHED, Verdict.CRASHED, Verdict.OOM, Verdict.BUSY]),
+    )
     def a_case_finishes(self, data: st.DataObject, verdict: Verdict) -> None:
         child = data.draw(st.sampled_from(self.children))
         self.children.remove(child)
@@ -267,6 +296,7 @@ faults = st.builds(
     hangs=st.booleans(),
     ignores_cancel=st.booleans(),
     start_delay_s=st.sampled_from([0.0, 2.0, 300.0]),
+    held_for_s=st.sampled_from([None, None, 0.0, 5.0, 5000.0]),
     never_prepares=st.booleans(),
     lost_after_s=st.sampled_from([None, None, 0.5, 6.0, 30.0]),
 )
@@ -306,7 +336,17 @@ class Onlooker:
                 self.stop()
 
 
-Event_: Any = (DeviceReady, DeviceLost, CaseStarted, CaseMeasured, CaseFinished, DeadlinePassed, StopRequested)
+Event_: Any = (
+    DeviceReady,
+    DeviceLost,
+    CaseWaiting,
+    CaseGranted,
+    CaseStarted,
+    CaseMeasured,
+    CaseFinished,
+    DeadlinePassed,
+    StopRequested,
+)
 Command_: Any = (PrepareDevice, StartCase, CancelCase, ReleaseDevice, RecordAttempt, RecordVerdict)
 
 

@@ -6,9 +6,11 @@ from tests.builders import a_case, a_sampling
 from workers.attempt import COLLECT_TIMEOUT_S, MAX_NOISE_LINES, AttemptStory, Stop
 from workers.codec import event_to_json
 from workers.protocol import (
+    AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
+    AttemptWaiting,
     ChildEvent,
     Ending,
     Environment,
@@ -91,6 +93,17 @@ def test_the_deadline_goes_with_the_child() -> None:
     assert story.deadline == 1610.0
     tell(story, OK, at=1600.0)
     assert story.deadline == 1600.0 + COLLECT_TIMEOUT_S
+
+
+def test_a_child_has_its_time_from_when_the_device_is_ours() -> None:
+    story = a_story()
+    assert story.granted(at=1000.5) == ()  # nobody was waited for: nothing to tell
+    assert story.deadline == 1030.5
+    story = a_story()
+    waits = [AttemptWaiting(case_key="key", attempt=2, reason=reason) for reason in ("held by alice", "held by bob")]
+    assert [*story.waits("held by alice"), *story.waits("held by bob")] == waits
+    assert story.granted(at=2000.0) == (AttemptGranted(case_key="key", attempt=2),)
+    assert story.deadline == 2030.0
 
 
 def test_the_head_hears_marks_and_progress() -> None:

@@ -10,8 +10,10 @@ from orchestrator.dispatch.machine import Dispatcher
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeadlinePassed,
     DeviceLost,
     DeviceReady,
@@ -22,7 +24,7 @@ from orchestrator.dispatch.messages import (
     StartCase,
     StopRequested,
 )
-from orchestrator.dispatch.policies import RETRYABLE, HostLoad, is_tried_again, may_start, turn
+from orchestrator.dispatch.policies import RETRYABLE, HostLoad, is_tried_again, may_start, must_be_alone, turn
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.dispatch.state import (
     AttemptRecord,
@@ -44,12 +46,15 @@ if TYPE_CHECKING:
 SETTINGS = DispatchSettings(
     attempts=2,
     prepare_timeout_s=10,
+    lease_timeout_s=50,
     start_timeout_s=20,
     case_timeout_s=100,
     collect_timeout_s=5,
     cancel_timeout_s=3,
 )
 EXCLUSIVE = DispatchSettings(host_concurrency=HostConcurrency.EXCLUSIVE)
+TOGETHER = DispatchSettings(host_concurrency=HostConcurrency.TOGETHER)
+HELD = "the GPU is held by alice"
 
 
 def case_on(selector: str = "gpu:0", number: int = 1, host: str = "gpu01") -> Case:
@@ -72,6 +77,12 @@ class Bench:
     def ready(self, *selectors: str, host: str = "gpu01", at: float = 1.0) -> tuple[Command, ...]:
         found = [command for s in selectors for command in self.hear(DeviceReady(at=at, device_id=f"{host}/{s}"))]
         return tuple(found)
+
+    def waiting(self, case: Case, attempt: int = 1, at: float = 1.5, reason: str = HELD) -> tuple[Command, ...]:
+        return self.hear(CaseWaiting(at=at, case_key=case.key, attempt=attempt, reason=reason))
+
+    def granted(self, case: Case, attempt: int = 1, at: float = 31.5) -> tuple[Command, ...]:
+        return self.hear(CaseGranted(at=at, case_key=case.key, attempt=attempt))
 
     def started(self, case: Case, attempt: int = 1, at: float = 2.0) -> tuple[Command, ...]:
         return self.hear(CaseStarted(at=at, case_key=case.key, attempt=attempt))
@@ -174,6 +185,35 @@ def test_views_show_what_is_going_on() -> None:
     ]
 
 
+def test_a_case_may_wait_for_its_device_before_it_starts() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    assert bench.dispatcher.case(case.key).waits_for is None
+    assert bench.waiting(case) == ()
+    view = bench.dispatcher.case(case.key)
+    assert (view.attempt_state, view.waits_for) == (AttemptState.WAITING, HELD)
+    assert bench.waiting(case, at=20.0, reason="the GPU is held by bob") == ()
+    assert bench.dispatcher.case(case.key).waits_for == "the GPU is held by bob"
+    assert bench.dispatcher.next_deadline == 51.5  # another holder is no new wait
+    assert bench.granted(case) == ()
+    view = bench.dispatcher.case(case.key)
+    assert (view.attempt_state, view.waits_for) == (AttemptState.STARTING, None)
+    assert bench.started(case, at=40.0) == ()
+    assert bench.finished(case, at=50.0) == (verdict(case, Verdict.OK), release())
+
+
+def test_a_case_that_waited_in_vain_is_busy_and_the_next_one_begins() -> None:
+    first, second = case_on(number=1), case_on(number=2)
+    bench = Bench(first, second)
+    bench.ready("gpu:0")
+    bench.waiting(first)
+    assert bench.finished(first, verdict=Verdict.BUSY, reason=HELD) == (
+        verdict(first, Verdict.BUSY, HELD),
+        StartCase(case=second, attempt=1),
+    )
+
+
 # --- attempts --------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +259,7 @@ def test_a_device_that_is_not_ready_in_time_is_lost_with_its_cases() -> None:
     ("reached", "deadline", "reason"),
     [
         ((), 21.0, "did not start within 20 s"),
+        ((Bench.waiting, Bench.granted), 51.5, "did not start within 20 s"),
         ((Bench.started,), 102.0, "was not measured within 100 s"),
         ((Bench.started, Bench.measured), 8.0, "its result did not come within 5 s"),
     ],
@@ -240,6 +281,17 @@ def test_every_state_of_an_attempt_has_a_deadline(
         verdict(case, Verdict.TIMEOUT, reason),
         release(),
     )
+
+
+def test_the_head_ends_a_wait_that_the_agent_does_not_end() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.waiting(case)
+    assert bench.dispatcher.next_deadline == 51.5
+    reason = f"{HELD}, and was not free within 50 s"
+    assert bench.overdue() == (CancelCase(case_key=case.key, attempt=1, verdict=Verdict.BUSY, reason=reason),)
+    assert bench.dispatcher.case(case.key).waits_for is None
 
 
 def test_a_cancel_that_nobody_answers_loses_the_device() -> None:
@@ -306,6 +358,14 @@ def test_a_device_lost_at_work_takes_its_attempt_and_its_cases_with_it() -> None
     assert bench.dispatcher.is_done
 
 
+def test_a_device_lost_while_its_case_waits_takes_it_along() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    bench.waiting(case)
+    assert verdict(case, Verdict.HOST_DOWN, "the host went away") in bench.lost()
+
+
 def test_a_device_lost_before_it_is_ready_takes_its_cases_with_it() -> None:
     case = case_on()
     bench = Bench(case)
@@ -327,6 +387,8 @@ def test_late_words_of_a_lost_device_change_nothing() -> None:
     bench.lost()
     assert bench.lost() == ()
     assert bench.ready("gpu:0") == ()
+    assert bench.waiting(case) == ()
+    assert bench.granted(case) == ()
     assert bench.started(case) == ()
     assert bench.measured(case) == ()
     assert bench.finished(case) == ()
@@ -348,6 +410,8 @@ def test_late_words_of_an_attempt_that_is_being_cancelled_change_nothing() -> No
     bench.ready("gpu:0")
     bench.overdue()
     deadline = bench.dispatcher.next_deadline
+    assert bench.waiting(case) == ()
+    assert bench.granted(case) == ()
     assert bench.started(case) == ()
     assert bench.measured(case) == ()
     assert bench.dispatcher.next_deadline == deadline
@@ -403,15 +467,17 @@ def test_a_case_that_crashes_while_stopping_is_not_tried_again() -> None:
 @pytest.mark.parametrize("soft_first", [False, True])
 def test_a_stop_at_once_cancels_running_cases(soft_first: bool) -> None:
     starting, running, queued = case_on("gpu:0"), case_on("gpu:1"), case_on("gpu:1", 2)
-    bench = Bench(starting, running, queued)
-    bench.ready("gpu:0", "gpu:1")
+    waiting = case_on("gpu:2")
+    bench = Bench(starting, running, queued, waiting)
+    bench.ready("gpu:0", "gpu:1", "gpu:2")
     bench.started(running)
+    bench.waiting(waiting)
     if soft_first:
         bench.stop()
     cancels = [command for command in bench.stop(now=True) if isinstance(command, CancelCase)]
     assert cancels == [
         CancelCase(case_key=case.key, attempt=1, verdict=Verdict.CANCELLED, reason="Ctrl-C")
-        for case in (starting, running)
+        for case in (starting, running, waiting)
     ]
     assert bench.dispatcher.next_deadline == 9.0
     assert bench.stop(now=True) == ()
@@ -494,13 +560,29 @@ def test_an_exclusive_host_must_be_quiet(kind: DeviceKind, load: tuple[int, int,
     assert may_start(kind, HostLoad(preparing=0, active_cpus=0, active_gpus=0), HostConcurrency.EXCLUSIVE)
 
 
+def test_together_all_devices_of_a_host_work_at_once_in_the_plans_order() -> None:
+    first, cpu, other = case_on("gpu:0"), case_on("cpu"), case_on("cpu:0-7")
+    bench = Bench(cpu, first, other, settings=TOGETHER)
+    assert bench.ready("cpu", "gpu:0", "cpu:0-7") == tuple(StartCase(case=c, attempt=1) for c in (cpu, first, other))
+
+
+def test_what_must_be_alone_on_its_host_keeps_other_musters_out_as_well() -> None:
+    alone = {(kind, concurrency) for kind in DeviceKind for concurrency in HostConcurrency} - {
+        (DeviceKind.GPU, HostConcurrency.CONCURRENT),
+        (DeviceKind.GPU, HostConcurrency.TOGETHER),
+        (DeviceKind.CPU, HostConcurrency.TOGETHER),
+    }
+    assert {(k, c) for k in DeviceKind for c in HostConcurrency if must_be_alone(k, c)} == alone
+
+
 def test_gpus_go_before_cpus_only_where_devices_work_side_by_side() -> None:
     side_by_side = [
         turn(DeviceKind.CPU, 0, HostConcurrency.CONCURRENT),
         turn(DeviceKind.GPU, 1, HostConcurrency.CONCURRENT),
     ]
     assert side_by_side[1] < side_by_side[0]
-    assert turn(DeviceKind.CPU, 0, HostConcurrency.EXCLUSIVE) < turn(DeviceKind.GPU, 1, HostConcurrency.EXCLUSIVE)
+    for concurrency in (HostConcurrency.EXCLUSIVE, HostConcurrency.TOGETHER):
+        assert turn(DeviceKind.CPU, 0, concurrency) < turn(DeviceKind.GPU, 1, concurrency)
 
 
 # --- what cannot be --------------------------------------------------------------------------------------------
@@ -581,6 +663,17 @@ def test_a_case_starts_only_once() -> None:
     bench.started(case)
     with pytest.raises(ImpossibleTransitionError, match="is running"):
         bench.started(case)
+
+
+def test_a_case_that_has_started_waits_for_nobody() -> None:
+    case = case_on()
+    bench = Bench(case)
+    bench.ready("gpu:0")
+    with pytest.raises(ImpossibleTransitionError, match="is starting"):
+        bench.granted(case)
+    bench.started(case)
+    with pytest.raises(ImpossibleTransitionError, match="is running"):
+        bench.waiting(case)
 
 
 def test_a_case_that_is_not_queued_cannot_be_begun() -> None:

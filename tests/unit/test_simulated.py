@@ -15,8 +15,10 @@ from orchestrator.config.schema import HostConfig
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeviceLost,
     DeviceReady,
     PrepareDevice,
@@ -275,6 +277,38 @@ def test_a_slow_start_is_slow() -> None:
     assert isinstance(usual, CaseStarted)
     assert isinstance(slow, CaseStarted)
     assert slow.at == usual.at + 60.0
+
+
+def test_a_device_that_another_muster_has_is_waited_for() -> None:
+    usual = attempt(SimulatedEngine())
+    waited = attempt(SimulatedEngine(faults={CASE.device.id: Fault(held_for_s=90.0)}))
+    assert kinds(waited) == [CaseWaiting, CaseGranted, *kinds(usual)]
+    waiting, granted, started = waited[:3]
+    assert isinstance(waiting, CaseWaiting)
+    assert isinstance(granted, CaseGranted)
+    assert isinstance(started, CaseStarted)
+    assert isinstance(usual[0], CaseStarted)
+    assert waiting.reason == "simulated: the device is held by somebody else"
+    assert granted.at == waiting.at + 90.0
+    assert started.at == usual[0].at + 90.0
+    assert result_of(waited).duration_s == pytest.approx(result_of(usual).duration_s + 90.0)
+
+
+def test_a_device_that_another_muster_keeps_is_busy() -> None:
+    heard = attempt(SimulatedEngine(faults={CASE.key: Fault(held_for_s=90.1)}, lease_timeout_s=90.0))
+    assert kinds(heard) == [CaseWaiting, CaseFinished]
+    result = result_of(heard)
+    assert (result.verdict, result.samples_ms, result.duration_s) == (Verdict.BUSY, (), 90.0)
+    assert result.reason == "simulated: the device is held by somebody else, and was not free within 90 s"
+
+
+def test_a_wait_for_a_device_can_be_cancelled() -> None:
+    engine = SimulatedEngine(faults={CASE.key: Fault(held_for_s=90.0)})
+    play(engine, PrepareDevice(device=CASE.device), for_s=10.0)
+    assert kinds(play(engine, StartCase(case=CASE, attempt=1), for_s=10.0)) == [CaseWaiting]
+    heard = play(engine, CancelCase(case_key=CASE.key, attempt=1, verdict=Verdict.CANCELLED, reason="enough"))
+    assert kinds(heard) == [CaseFinished]
+    assert result_of(heard).verdict is Verdict.CANCELLED
 
 
 def test_a_device_may_never_be_ready() -> None:

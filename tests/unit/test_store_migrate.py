@@ -172,5 +172,5 @@ def test_a_store_is_not_made_while_another_process_makes_it(tmp_path: Path) -> N
         FileLock(path).held(this_process(None)),
         pytest.raises(StoreBusyError, match=r"muster \(pid \d+ on host .+ is preparing this store"),
     ):
-        open_store(f"sqlite:///{path}")
+        open_store(f"sqlite:///{path}", busy_timeout_s=0.05)
     assert not path.exists()

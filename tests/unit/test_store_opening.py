@@ -328,6 +328,6 @@ def test_a_lock_file_that_only_another_user_may_write(folder: Path) -> None:
         ordinary_user(),
         open_store(url_of(path)) as store,
         pytest.raises(StoreReadOnlyError, match=r"lab\.db\.lock"),
-        store.exclusive("80bb02"),
+        store.written_by("80bb02"),
     ):
         pytest.fail("locked with another user's file")
