@@ -14,9 +14,9 @@ import asyncio
 import json
 import statistics
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.cluster.local import connect
+from orchestrator.cluster.local import LocalCluster
 from orchestrator.dispatch.messages import RecordVerdict
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.planning import case_key
@@ -33,6 +33,9 @@ from workers.protocol import (
     Verdict,
     Workload,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.base import ClusterHandle
 
 AGENTS = 8
 
@@ -79,11 +82,11 @@ def cases(count: int) -> list[Case]:
     return made
 
 
-async def through_the_engine(work: list[Case]) -> float:
+async def through_the_engine(work: list[Case], handle: ClusterHandle) -> float:
     from orchestrator.engine.ray import EngineLimits, RayEngine
 
     limits = EngineLimits(start_timeout_s=60, case_timeout_s=60)
-    engine = RayEngine(run_id="bench", limits=limits, agent_class=IdleAgent)
+    engine = RayEngine(run_id="bench", limits=limits, handle=handle, agent_class=IdleAgent)
     watch = Watch(len(work))
     runner = Runner(
         run_id="bench",
@@ -143,14 +146,14 @@ def bare(agents: list[Any], work: list[Case]) -> float:
 
 async def measure(pairs: int, count: int) -> dict[str, Any]:
     work = cases(count)
-    async with connect("bench").running(devices()):
+    async with LocalCluster("bench").running(devices()) as handle:
         import ray
 
         agents = [ray.remote(num_cpus=0, max_concurrency=4)(IdleAgent).remote("{}") for _ in range(AGENTS)]
         ray.get([agent.describe.remote() for agent in agents])
         bare(agents, work[:200])  # warm-up
-        await through_the_engine(work[:200])
-        rows = [(await through_the_engine(work), bare(agents, work)) for _ in range(pairs)]
+        await through_the_engine(work[:200], handle)
+        rows = [(await through_the_engine(work, handle), bare(agents, work)) for _ in range(pairs)]
     ratios = [ours / theirs for ours, theirs in rows]
     return {
         "agents": AGENTS,

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import progress
-from orchestrator.cli.preparation import cluster_of, take
+from orchestrator.cli.checkup import warnings
+from orchestrator.cli.preparation import examine_through, reaching, simulated
 from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.errors import ExitCode, StoreError, UsageError
-from orchestrator.planning import make_plan, with_cases_of
+from orchestrator.planning import estimate_s, make_plan, with_cases_of
 from orchestrator.results import CaseResult, NewRun, Run, RunState
 from orchestrator.runner import Outcome, Runner, Stopper
 from orchestrator.store import open_store
@@ -25,9 +26,11 @@ from workers.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from orchestrator.cluster.base import Cluster
     from orchestrator.config.load import Loaded
     from orchestrator.config.schema import Config
     from orchestrator.engine.base import Engine
+    from orchestrator.inventory import Inventory
     from orchestrator.planning import Plan
     from orchestrator.store.repository import Store
 
@@ -75,20 +78,19 @@ def execute(order: Order) -> Executed:
 
 async def _execute(order: Order) -> Executed:
     clock = _Clock()
-    config = order.loaded.config
-    if not order.simulate:
-        # Half a second of imports, beside the probe and the store.
-        asyncio.get_running_loop().run_in_executor(None, cluster_of(config).preload)
-    plan = _narrowed(make_plan(config, await take(config, simulate=order.simulate), only=order.only), order)
-    clock.lap("probe and plan")
-    new = _new_run(order, plan)
-    _try_report(new, config)
-    with open_store(order.store) as store, store.exclusive(new.id):
-        clock.lap("open the store")
-        outcome, stopped = await _run_cases(order, new, plan, store, clock)
-        state = RunState.INTERRUPTED if stopped or outcome.store_error else RunState.FINISHED
-        finished_at = _now()
-        outcome = _finish(store, new.id, outcome, state, finished_at)
+    async with contextlib.AsyncExitStack() as stack:
+        view = stack.enter_context(progress.view(quiet=order.quiet))
+        cluster = await _reached(order, view, stack)
+        plan = _narrowed(make_plan(order.loaded.config, await _inventory(order, cluster, view), only=order.only), order)
+        clock.lap("probe and plan")
+        new = _new_run(order, plan)
+        _try_report(new, order.loaded.config)
+        with open_store(order.store) as store, store.written_by(new.id):
+            clock.lap("open the store")
+            outcome, stopped = await _run_cases(_Job(order, new, plan, store, cluster, view, clock))
+            state = RunState.INTERRUPTED if stopped or outcome.store_error else RunState.FINISHED
+            finished_at = _now()
+            outcome = _finish(store, new.id, outcome, state, finished_at)
     clock.lap("close the store")
     return Executed(
         run=_as_run(new, outcome, state, finished_at),
@@ -97,6 +99,39 @@ async def _execute(order: Order) -> Executed:
         store_error=outcome.store_error,
         spent_s=clock.laps,
     )
+
+
+async def _reached(order: Order, view: progress.ProgressView, stack: contextlib.AsyncExitStack) -> Cluster | None:
+    """Open the way to the hosts, until ``stack`` is closed; ``None`` where they are made up."""
+    if order.simulate:
+        return None
+    cluster = await stack.enter_async_context(reaching(order.loaded.config, stage=view.stage))
+    # Half a second of imports, beside the probe and the store.
+    asyncio.get_running_loop().run_in_executor(None, cluster.preload)
+    return cluster
+
+
+async def _inventory(order: Order, cluster: Cluster | None, view: progress.ProgressView) -> Inventory:
+    """Reach and examine the hosts, and tell of what is wrong with them."""
+    if cluster is None:
+        return simulated(order.loaded.config).inventory
+    examined = await examine_through(cluster, order.loaded.config, install=True)
+    for line in warnings(examined.findings):
+        view.say(line)
+    return examined.inventory
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the parts of one execution share."""
+
+    order: Order
+    new: NewRun
+    plan: Plan
+    store: Store
+    cluster: Cluster | None
+    view: progress.ProgressView
+    clock: _Clock
 
 
 def _try_report(new: NewRun, config: Config) -> None:
@@ -130,13 +165,17 @@ def _finish(store: Store, run_id: str, outcome: Outcome, state: RunState, at: da
     return outcome
 
 
-async def _run_cases(order: Order, new: NewRun, plan: Plan, store: Store, clock: _Clock) -> tuple[Outcome, bool]:
+async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
     """Run what can be run, and say of the rest why not; return what came of all cases, and whether it was stopped."""
+    order, new, plan, store, clock = job.order, job.new, job.plan, job.store, job.clock
     if not plan.runnable:
         return Outcome(cases=_begin(new, plan, store), store_error=None), False
     stopper = Stopper()
-    with _Signals(stopper) as signals, progress.view(plan.runnable, quiet=order.quiet) as view:
-        async with _engine(order, new.id, plan) as engine:
+    config, view = order.loaded.config, job.view
+    estimates = _estimates(order, plan, store)
+    view.expect(plan.runnable, estimates=estimates, concurrency=config.policy.host_concurrency)
+    with _Signals(stopper) as signals:
+        async with _engine(job) as engine:
             signals.install()
             clock.lap("start the engine")
             # Not before the engine is up: a run that could not begin leaves no trace.
@@ -144,7 +183,7 @@ async def _run_cases(order: Order, new: NewRun, plan: Plan, store: Store, clock:
             runner = Runner(
                 run_id=new.id,
                 cases=plan.runnable,
-                settings=_settings(order.loaded.config, simulated=engine.simulated),
+                settings=_settings(config, simulated=engine.simulated),
                 engine=engine,
                 recorder=store,
                 listeners=(view,),
@@ -158,6 +197,13 @@ async def _run_cases(order: Order, new: NewRun, plan: Plan, store: Store, clock:
     ended = {result.case.key: result for result in (*outcome.cases, *gaps)}
     cases = tuple(replace(ended[case.key], position=i) for i, case in enumerate(new.cases))
     return Outcome(cases=cases, store_error=outcome.store_error), bool(signals.came)
+
+
+def _estimates(order: Order, plan: Plan, store: Store) -> dict[str, float]:
+    """Return seconds that cases are expected to take, by key, of those that earlier runs tell of."""
+    paces = store.paces(plan.runnable, simulated=order.simulate)
+    found = ((case, paces.get((case.device.id, case.workload))) for case in plan.runnable)
+    return {case.key: estimate_s(case.sampling, pace) for case, pace in found if pace is not None}
 
 
 def _begin(new: NewRun, plan: Plan, store: Store) -> tuple[CaseResult, ...]:
@@ -178,23 +224,26 @@ def _record_gaps(run_id: str, plan: Plan, store: Store) -> tuple[CaseResult, ...
 
 
 @contextlib.asynccontextmanager
-async def _engine(order: Order, run_id: str, plan: Plan) -> AsyncIterator[Engine]:
+async def _engine(job: _Job) -> AsyncIterator[Engine]:
     """Bring up what carries out the commands, and take it down whatever happens."""
-    config = order.loaded.config
-    if order.simulate:
+    config = job.order.loaded.config
+    if job.cluster is None:
         from orchestrator.engine.simulated import SimulatedEngine
 
-        simulated: Engine = SimulatedEngine(seed=config.policy.seed, epoch_s=time.time())
-        yield simulated
+        invented: Engine = SimulatedEngine(seed=config.policy.seed, epoch_s=time.time())
+        yield invented
         return
-    async with cluster_of(config).running(plan.devices):
+    async with job.cluster.running(job.plan.devices) as handle:
         # After the cluster is up: Ray reads its environment when it is imported.
         from orchestrator.engine.ray import EngineLimits, RayEngine
 
         limits = EngineLimits(
-            start_timeout_s=config.limits.start_timeout_s, case_timeout_s=config.limits.case_timeout_s
+            start_timeout_s=config.limits.start_timeout_s,
+            case_timeout_s=config.limits.case_timeout_s,
+            lease_timeout_s=config.limits.lease_timeout_s,
+            host_concurrency=config.policy.host_concurrency,
         )
-        engine = RayEngine(run_id=run_id, limits=limits)
+        engine = RayEngine(run_id=job.new.id, limits=limits, handle=handle)
         try:
             yield engine
         finally:
@@ -208,6 +257,7 @@ def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
         host_concurrency=config.policy.host_concurrency,
         attempts=limits.attempts,
         prepare_timeout_s=limits.prepare_timeout_s,
+        lease_timeout_s=limits.lease_timeout_s + grace_s,
         start_timeout_s=limits.start_timeout_s + grace_s,
         case_timeout_s=limits.case_timeout_s + grace_s,
         collect_timeout_s=limits.collect_timeout_s,

@@ -13,15 +13,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cluster.base import ClusterHandle
+from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
+from orchestrator.cluster.driver import RAY_ENVIRONMENT, Entrance, environment
 from orchestrator.errors import ClusterError
-from orchestrator.inventory import resource_of
 from workers import codec
 from workers.protocol import HostReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from orchestrator.cluster.base import Stage
+    from orchestrator.config.schema import Config
     from workers.protocol import Device
 
 #: Seconds that the probe may take; it answers in a tenth of one.
@@ -32,23 +34,18 @@ OBJECT_STORE_BYTES: Final = 80 * 2**20
 
 #: Ray replaces 127.0.0.1 by the machine's outward address, which may change while a laptop moves; this one it keeps.
 LOOPBACK: Final = "127.0.0.2"
-
-#: Ray's settings come by environment; it reads them when it is imported and its daemons inherit them.
-RAY_ENVIRONMENT: Final = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Otherwise Ray tries to rebuild the environment on each worker when it was started under `uv run`.
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-}
+#: What Ray reads when it is imported, and its daemons inherit.
+_SETTINGS: Final = {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"}
 
 
 class LocalCluster:
     """The machine that the command runs on."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, stage: Stage = no_stage) -> None:
         self._host = host
+        self._stage = stage
 
-    async def probe(self) -> tuple[HostReport, ...]:
+    async def survey(self, *, install: bool) -> Survey:  # there is nothing to install here
         """Return what this machine has, found by a process of its own so that nothing heavy is loaded here."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -71,36 +68,43 @@ class LocalCluster:
                 f"the probe of this machine failed (exit {process.returncode}): {_last_line(err)}",
                 remedy=f"run `{sys.executable} -m workers.probe --host {self._host}` to see it whole",
             )
-        return (codec.from_json(HostReport, out),)
+        return Survey(reports=(codec.from_json(HostReport, out),))
 
     def preload(self) -> None:
         """Import Ray with its settings in place; they stay, for it reads them whenever it likes."""
-        os.environ.update(RAY_ENVIRONMENT)
+        os.environ.update(_SETTINGS)
         import ray  # noqa: F401  # it is the import that takes time
 
     @contextlib.asynccontextmanager
     async def running(self, devices: Sequence[Device]) -> AsyncIterator[ClusterHandle]:
-        """Start Ray on the loopback address and shut it down at the end."""
+        """Start Ray on the loopback address and shut it down at the end; every host of ``devices`` is this machine."""
+        self._stage("starting Ray", None, None)
         # Short, and not under TMPDIR: Ray puts UNIX sockets below it, whose paths end at 107 bytes.
         directory = Path(tempfile.mkdtemp(prefix="muster-", dir="/tmp"))
         token_file = directory / "token"
-        with _removed_at_end(directory), _environment({"RAY_AUTH_TOKEN_PATH": str(token_file)}):
+        with _removed_at_end(directory), environment({"RAY_AUTH_TOKEN_PATH": str(token_file)}):
             await asyncio.to_thread(self.preload)
             _write_secret(token_file, secrets.token_hex(32))
             # Ray opens its own folder to every user; the token lies outside it, where only we may look.
-            address = await asyncio.to_thread(_start_ray, directory / "ray", devices)
+            address, node = await asyncio.to_thread(_start_ray, directory / "ray", devices)
+            hosts = dict.fromkeys((self._host, *(device.host for device in devices)), node)
             try:
-                yield ClusterHandle(address=address, token_file=token_file, hosts=(self._host,))
+                entrance = Entrance(address=address, node_ip=LOOPBACK, token_file=token_file)
+                yield ClusterHandle(address=address, token_file=token_file, nodes=hosts, entrance=entrance)
             finally:
                 await asyncio.to_thread(_stop_ray)
 
+    async def close(self) -> None:
+        """Do nothing: the survey holds no connection."""
 
-def connect(host: str) -> LocalCluster:
+
+def connect(config: Config, stage: Stage = no_stage) -> LocalCluster:
     """Return the cluster of this machine under the name that the config gives it."""
-    return LocalCluster(host)
+    return LocalCluster(config.hosts[0].name, stage)
 
 
-def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
+def _start_ray(directory: Path, devices: Sequence[Device]) -> tuple[str, str]:
+    """Return the address of the control service and the id of the only node."""
     # Heavy (0.5 s), so imported when a run needs it and not with the command line.
     import ray
 
@@ -114,7 +118,6 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
             # Ray starts as many workers ahead as it has CPUs; agents ask for none, so this is one for each of them.
             num_cpus=max(1, len(devices)),
             num_gpus=0,
-            resources={resource_of(device.id): 1 for device in devices},
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
@@ -126,7 +129,7 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> str:
         ray.shutdown()
         raise ClusterError(f"Ray did not start: {error}", remedy=f"its logs are in {directory}") from error
     _end_autoscaler()
-    return str(context.address_info["gcs_address"])
+    return str(context.address_info["gcs_address"]), str(context.address_info["node_id"])
 
 
 def _end_autoscaler() -> None:
@@ -166,20 +169,6 @@ def _removed_at_end(directory: Path) -> Iterator[None]:
             (directory / "token").unlink(missing_ok=True)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _last_line(text: bytes) -> str:

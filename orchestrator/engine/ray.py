@@ -8,34 +8,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeviceLost,
     DeviceReady,
     PrepareDevice,
     ReleaseDevice,
     StartCase,
 )
-from orchestrator.inventory import resource_of
+from orchestrator.dispatch.policies import must_be_alone
+from orchestrator.dispatch.settings import HostConcurrency
 from workers import codec
 from workers.agent import DeviceAgent, news_from_json
-from workers.protocol import AttemptRequest, AttemptStarted, Progress, Result, Verdict
+from workers.protocol import (
+    AttemptGranted,
+    AttemptMeasured,
+    AttemptRequest,
+    AttemptStarted,
+    AttemptWaiting,
+    Progress,
+    Result,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from orchestrator.cluster.base import ClusterHandle
     from orchestrator.engine.base import Act, Occurrence
-    from workers.protocol import AgentEvent
+    from workers.protocol import AgentEvent, Device
+
+#: What the head calls the marks that an agent tells of.
+_MARKS: Final[dict[type[AgentEvent], type[CaseGranted | CaseStarted | CaseMeasured]]] = {
+    AttemptGranted: CaseGranted,
+    AttemptStarted: CaseStarted,
+    AttemptMeasured: CaseMeasured,
+}
 
 #: Seconds a case runs before its progress is asked for.
 QUIET_S: Final = 0.25
@@ -89,22 +111,30 @@ def meaning_of(error: BaseException) -> Meaning:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineLimits:
-    """Seconds that an agent itself allows a case; it keeps them also when the head is gone."""
+    """What an agent itself keeps to, also when the head is gone; times in seconds."""
 
     start_timeout_s: float
     case_timeout_s: float
+    #: For a device that another muster has.
+    lease_timeout_s: float = 3600.0
+    #: What may be at work on a host at once, other musters' cases counted.
+    host_concurrency: HostConcurrency = HostConcurrency.CONCURRENT
 
 
 class RayEngine:
     """An :class:`orchestrator.engine.base.Engine` over a Ray cluster that this process is connected to.
 
-    ``agent_class`` is what becomes an actor for each device, for benchmarks that need an agent without a child.
+    Agents are placed on the nodes that ``handle`` names for their hosts. ``agent_class`` is what becomes an actor for
+    each device, for benchmarks that need an agent without a child.
     """
 
     simulated = False
 
-    def __init__(self, *, run_id: str, limits: EngineLimits, agent_class: type = DeviceAgent) -> None:
+    def __init__(
+        self, *, run_id: str, limits: EngineLimits, handle: ClusterHandle, agent_class: type = DeviceAgent
+    ) -> None:
         self._run_id = run_id
+        self._handle = handle
         self._agent_class = _as_actor(agent_class)
         self._limits = limits
         self._agents: dict[str, Any] = {}
@@ -123,10 +153,7 @@ class RayEngine:
     async def start(self, act: Act) -> None:
         """Begin ``act``; what comes of it is an occurrence."""
         if isinstance(act, PrepareDevice):
-            device = act.device
-            agent = self._agent_class.options(resources={resource_of(device.id): 1}).remote(codec.to_json(device))
-            self._agents[device.id] = agent
-            self._spawn(self._prepare(device.id, agent))
+            self._place(act.device)
         elif isinstance(act, StartCase):
             self._spawn(self._run_case(act))
         elif isinstance(act, CancelCase):
@@ -159,6 +186,22 @@ class RayEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _place(self, device: Device) -> None:
+        """Put an agent on the device's host, or say at once that there is no such host in the cluster."""
+        node = self._handle.nodes.get(device.host)
+        if node is None:
+            reason = self._handle.lost.get(device.host, f"{device.host} is not in the cluster")
+            self._occurrences.put_nowait(DeviceLost(at=self.now(), device_id=device.id, reason=reason))
+            return
+        try:
+            placed = self._agent_class.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+            agent = placed.remote(codec.to_json(device))
+        except Exception as error:  # each is looked up in MEANINGS
+            self._lost(device.id, error)
+            return
+        self._agents[device.id] = agent
+        self._spawn(self._prepare(device.id, agent))
+
     async def _prepare(self, device_id: str, agent: Any) -> None:
         try:
             await agent.describe.remote()
@@ -178,6 +221,9 @@ class RayEngine:
             attempt=act.attempt,
             start_timeout_s=self._limits.start_timeout_s,
             case_timeout_s=self._limits.case_timeout_s,
+            lease_timeout_s=self._limits.lease_timeout_s,
+            is_alone=must_be_alone(case.device.kind, self._limits.host_concurrency),
+            head=socket.gethostname(),
         )
         answer = _future(agent.run_case.remote(codec.to_json(request)))
         try:
@@ -221,8 +267,9 @@ class RayEngine:
     def _stamped(self, event: AgentEvent) -> Occurrence:
         if isinstance(event, Progress):
             return event
-        kind = CaseStarted if isinstance(event, AttemptStarted) else CaseMeasured
-        return kind(at=self.now(), case_key=event.case_key, attempt=event.attempt)
+        if isinstance(event, AttemptWaiting):
+            return CaseWaiting(at=self.now(), case_key=event.case_key, attempt=event.attempt, reason=event.reason)
+        return _MARKS[type(event)](at=self.now(), case_key=event.case_key, attempt=event.attempt)
 
     async def _cancel(self, act: CancelCase) -> None:
         device_id = self._device_of.get((act.case_key, act.attempt))

@@ -1,6 +1,7 @@
 """What every engine must do; one suite over all of them.
 
-An engine joins by an entry in ``ENGINES``: a function without arguments that is called inside a running event loop.
+An engine joins by an entry in ``ENGINES``: a function of pytest's request that returns a function without arguments,
+which is called inside a running event loop.
 """
 
 from __future__ import annotations
@@ -14,31 +15,63 @@ import pytest
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
+    CaseGranted,
     CaseMeasured,
     CaseStarted,
+    CaseWaiting,
     DeviceReady,
     PrepareDevice,
     ReleaseDevice,
     StartCase,
 )
-from orchestrator.engine.simulated import SimulatedEngine
+from orchestrator.engine.simulated import Fault, SimulatedEngine
 from tests.builders import a_case, a_device, a_sampling, a_workload
+from workers.lease import Lease, claims_of
 from workers.protocol import Progress, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
+    from orchestrator.cluster.base import ClusterHandle
     from orchestrator.engine.base import Engine, Occurrence
     from workers.protocol import Case, Result
 
 
-def a_ray_engine() -> Engine:
+def ray_engines(request: pytest.FixtureRequest) -> Callable[[], Engine]:
     from orchestrator.engine.ray import EngineLimits, RayEngine
 
-    return RayEngine(run_id="contract", limits=EngineLimits(start_timeout_s=PATIENCE_S, case_timeout_s=PATIENCE_S))
+    limits = EngineLimits(start_timeout_s=PATIENCE_S, case_timeout_s=PATIENCE_S)
+    handle: ClusterHandle = request.getfixturevalue("ray_cluster")
+    return lambda: RayEngine(run_id="contract", limits=limits, handle=handle)
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {"simulated": SimulatedEngine, "ray": a_ray_engine}
+def simulated_engines(request: pytest.FixtureRequest) -> Callable[[], Engine]:
+    return SimulatedEngine
+
+
+ENGINES: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Engine]]] = {
+    "simulated": simulated_engines,
+    "ray": ray_engines,
+}
+
+
+def held_from_ray(request: pytest.FixtureRequest) -> tuple[Callable[[], Engine], Callable[[], None]]:
+    lease = Lease(claims_of(a_small_case().device, is_alone=True), run_id="another", head="elsewhere")
+    assert lease.take(PATIENCE_S, pause=lambda _: True, tell=lambda _: None)
+    request.addfinalizer(lease.give_back)
+    return ray_engines(request), lease.give_back
+
+
+def held_from_simulated(request: pytest.FixtureRequest) -> tuple[Callable[[], Engine], Callable[[], None]]:
+    faults = {a_small_case().device.id: Fault(held_for_s=60.0)}
+    return lambda: SimulatedEngine(faults=faults), lambda: None
+
+
+#: Engines whose device somebody else has, and what makes that one let go.
+HELD: dict[str, Callable[[pytest.FixtureRequest], tuple[Callable[[], Engine], Callable[[], None]]]] = {
+    "simulated": held_from_simulated,
+    "ray": held_from_ray,
+}
 
 #: The longest that any answer may take, on the engine's clock: a real child imports TensorFlow first.
 PATIENCE_S = 120.0
@@ -47,10 +80,8 @@ T = TypeVar("T")
 
 
 @pytest.fixture(params=sorted(ENGINES))
-def make_engine(request: pytest.FixtureRequest) -> Iterator[Callable[[], Engine]]:
-    if request.param == "ray":
-        request.getfixturevalue("ray_cluster")
-    yield ENGINES[request.param]
+def make_engine(request: pytest.FixtureRequest) -> Callable[[], Engine]:
+    return ENGINES[request.param](request)
 
 
 def with_engine(make_engine: Callable[[], Engine], scene: Callable[[Engine], Awaitable[T]]) -> T:
@@ -209,6 +240,43 @@ def test_a_cancel_that_comes_too_late_changes_nothing(make_engine: Callable[[], 
         await engine.start(CancelCase(case_key=case.key, attempt=1, verdict=Verdict.TIMEOUT, reason="late"))
         assert list(await engine.occurrences(engine.now() + 0.5)) == []
         assert (await measure(engine, case, attempt=2)).verdict is Verdict.OK
+
+    with_engine(make_engine, scene)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_device_that_somebody_else_has_is_waited_for(request: pytest.FixtureRequest, engine: str) -> None:
+    make_engine, let_go = HELD[engine](request)
+    case = a_small_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare(engine, case)
+        await engine.start(StartCase(case=case, attempt=1))
+        heard = await hear(engine, CaseWaiting)
+        let_go()
+        heard += await hear(engine, CaseFinished)
+        events = [occurrence for occurrence in heard if not isinstance(occurrence, Progress)]
+        assert [type(event) for event in events] == [CaseWaiting, CaseGranted, CaseStarted, CaseMeasured, CaseFinished]
+        assert [event.at for event in events] == sorted(event.at for event in events)
+        assert isinstance(events[0], CaseWaiting)
+        assert " is held by " in events[0].reason
+        assert result_in(heard).verdict is Verdict.OK
+
+    with_engine(make_engine, scene)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_wait_for_a_device_ends_as_the_cancel_says(request: pytest.FixtureRequest, engine: str) -> None:
+    make_engine, _ = HELD[engine](request)
+    case = a_small_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare(engine, case)
+        await engine.start(StartCase(case=case, attempt=1))
+        await hear(engine, CaseWaiting)
+        await engine.start(CancelCase(case_key=case.key, attempt=1, verdict=Verdict.CANCELLED, reason="enough"))
+        result = result_in(await hear(engine, CaseFinished))
+        assert (result.verdict, result.reason, result.samples_ms) == (Verdict.CANCELLED, "enough", ())
 
     with_engine(make_engine, scene)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.cluster.local import connect
+from orchestrator.cluster.local import LocalCluster
 from orchestrator.errors import ClusterError
 from tests.integration.muster import environment, survivors
 
 _UP = """
 import asyncio, json, os, pathlib, sys
 import psutil
-from orchestrator.cluster.local import connect
+from orchestrator.cluster.local import LocalCluster
 from tests.builders import a_device
 
 def knows(process, text):
@@ -32,7 +32,7 @@ def knows(process, text):
         return False
 
 async def main():
-    async with connect("localhost").running([a_device()]) as handle:
+    async with LocalCluster("localhost").running([a_device()]) as handle:
         below = psutil.Process().children(recursive=True)
         token = handle.token_file.read_text()
         scalers = [p for p in below if knows(p, "/monitor.py")]
@@ -94,7 +94,7 @@ def test_the_token_guards_the_cluster_and_nothing_is_left_of_it() -> None:
 
 _DOES_NOT_START = """
 import asyncio
-from orchestrator.cluster.local import connect
+from orchestrator.cluster.local import LocalCluster
 from tests.builders import a_device
 from orchestrator.errors import ClusterError
 import orchestrator.cluster.local as local
@@ -103,7 +103,7 @@ local.OBJECT_STORE_BYTES = 1  # less than Ray accepts
 
 async def main():
     try:
-        async with connect("localhost").running([a_device()]):
+        async with LocalCluster("localhost").running([a_device()]):
             pass
     except ClusterError as error:
         print(error.message)
@@ -132,7 +132,7 @@ def test_when_ray_does_not_start_its_logs_stay_and_its_token_goes() -> None:
 
 
 def test_the_probe_answers_for_the_name_that_the_config_gives() -> None:
-    (report,) = asyncio.run(connect("my-machine").probe())
+    (report,) = asyncio.run(LocalCluster("my-machine").survey(install=False)).reports
     assert report.host == "my-machine"
     assert report.cpu.cores == tuple(sorted(os.sched_getaffinity(0)))
 
@@ -140,5 +140,5 @@ def test_the_probe_answers_for_the_name_that_the_config_gives() -> None:
 def test_a_probe_that_fails_is_an_error_with_the_command_to_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ClusterError, match="probe of this machine failed") as caught:
-        asyncio.run(connect("localhost").probe())
+        asyncio.run(LocalCluster("localhost").survey(install=False))
     assert "workers.probe" in (caught.value.remedy or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -42,8 +43,8 @@ def test_a_failure_of_the_agents_code_costs_the_attempt_and_not_the_device() -> 
     assert meaning_of(ValueError("no exception of Ray's")).lost
 
 
-def _engine() -> RayEngine:
-    return RayEngine(run_id="test", limits=EngineLimits(start_timeout_s=120, case_timeout_s=120))
+def _engine(handle: ClusterHandle) -> RayEngine:
+    return RayEngine(run_id="test", limits=EngineLimits(start_timeout_s=120, case_timeout_s=120), handle=handle)
 
 
 async def _hear(engine: RayEngine, kind: type[Any]) -> Any:
@@ -62,7 +63,7 @@ def test_an_agent_that_is_killed_is_a_lost_device_and_its_child_goes_with_it(ray
     case = a_case(device, a_workload(batch_size=1), a_sampling(warmup=1, min_steps=10**6, max_steps=10**6))
 
     async def scene() -> tuple[DeviceLost, list[psutil.Process]]:
-        engine = _engine()
+        engine = _engine(ray_cluster)
         try:
             await engine.start(PrepareDevice(device=device))
             await _hear(engine, DeviceReady)
@@ -82,17 +83,35 @@ def test_an_agent_that_is_killed_is_a_lost_device_and_its_child_goes_with_it(ray
     assert survivors(processes) == []
 
 
-def test_a_device_that_the_cluster_does_not_have_is_never_ready(ray_cluster: ClusterHandle) -> None:
-    async def scene() -> list[Occurrence]:
-        engine = _engine()
+def _lost(handle: ClusterHandle, host: str) -> DeviceLost:
+    """Return what is told of a device there."""
+
+    async def scene() -> DeviceLost:
+        engine = _engine(handle)
         try:
-            await engine.start(PrepareDevice(device=a_device("elsewhere", "cpu")))
-            return list(await engine.occurrences(engine.now() + 1.0))
+            await engine.start(PrepareDevice(device=a_device(host, "cpu")))
+            lost: DeviceLost = await _hear(engine, DeviceLost)
+            return lost
         finally:
             await engine.close()
 
-    # Ray lets it wait for ever; the dispatcher's deadline for a device to come up ends that.
-    assert asyncio.run(scene()) == []
+    return asyncio.run(scene())
+
+
+def test_a_device_of_a_host_that_is_lost_is_lost_for_the_same_reason(ray_cluster: ClusterHandle) -> None:
+    handle = replace(ray_cluster, lost={"attic": "Ray did not start there: no space left"})
+    lost = _lost(handle, "attic")
+    assert (lost.device_id, lost.reason) == ("attic/cpu", "Ray did not start there: no space left")
+
+
+def test_a_device_of_a_host_that_nobody_knows_is_lost(ray_cluster: ClusterHandle) -> None:
+    assert _lost(ray_cluster, "elsewhere").reason == "elsewhere is not in the cluster"
+
+
+def test_an_agent_is_put_on_its_hosts_node_and_on_no_other(ray_cluster: ClusterHandle) -> None:
+    gone = replace(ray_cluster, nodes={**ray_cluster.nodes, "h1": "ab" * 28})
+    lost = _lost(gone, "h1")
+    assert lost.reason.startswith("no host of the cluster can hold the agent")
 
 
 def _all_processes() -> list[psutil.Process]:

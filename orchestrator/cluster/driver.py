@@ -1,0 +1,144 @@
+"""A driver of a Ray cluster that is up, in this process: it connects, sees the nodes, and lets go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestrator.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
+
+#: Ray's settings come by environment; it reads them when it is imported and its daemons inherit them.
+RAY_ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Otherwise Ray tries to rebuild the environment on each worker when it was started under `uv run`.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TlsFiles:
+    """The files that a process needs for the cluster's encryption, all of them this process's own to read."""
+
+    ca_certificate: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entrance:
+    """How a driver on this machine gets into a cluster."""
+
+    #: ``IP:port`` of the control service, or ``auto``.
+    address: str
+    #: This machine's own address in the cluster; ``None`` to let Ray find it.
+    node_ip: str | None = None
+    token_file: Path | None = None
+    tls: TlsFiles | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that Ray reads."""
+        found = dict(RAY_ENVIRONMENT)
+        if self.token_file is not None:
+            found |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
+        if self.tls is not None:
+            found |= {
+                "RAY_USE_TLS": "1",
+                "RAY_TLS_CA_CERT": str(self.tls.ca_certificate),
+                "RAY_TLS_SERVER_CERT": str(self.tls.certificate),
+                "RAY_TLS_SERVER_KEY": str(self.tls.key),
+            }
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayNode:
+    """A node of a cluster that is alive."""
+
+    id: str
+    ip: str
+    hostname: str
+    labels: Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def joined(entrance: Entrance, *, code: Path | None = None) -> AsyncIterator[tuple[RayNode, ...]]:
+    """Connect this process to a cluster and give its live nodes; disconnect at the end, and stop nothing.
+
+    Hosts get the package in the folder ``code`` from Ray, for all that runs there on behalf of this process.
+    Raises ClusterError.
+    """
+    with environment(entrance.environment()):
+        await asyncio.to_thread(_connect, entrance, code)
+        try:
+            yield await asyncio.to_thread(nodes)
+        finally:
+            await asyncio.to_thread(_disconnect)
+
+
+def nodes() -> tuple[RayNode, ...]:
+    """Return the live nodes of the cluster that this process is connected to."""
+    import ray
+
+    return tuple(
+        RayNode(
+            id=node["NodeID"],
+            ip=node["NodeManagerAddress"],
+            hostname=node["NodeManagerHostname"],
+            labels=dict(node.get("Labels") or {}),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def _connect(entrance: Entrance, code: Path | None) -> None:
+    # Heavy (0.5 s), so imported when a run needs it and not with the command line.
+    import ray
+
+    # In a thread Ray warns that it cannot take over SIGTERM, which is ours anyway.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        raise ClusterError("this process is connected to a Ray cluster already")
+    own: dict[str, Any] = {} if entrance.node_ip is None else {"_node_ip_address": entrance.node_ip}
+    if code is not None:
+        # What Python compiled here stays here.
+        own["runtime_env"] = {"py_modules": [str(code)], "excludes": ["__pycache__"]}
+    try:
+        ray.init(address=entrance.address, log_to_driver=False, configure_logging=False, **own)
+    except Exception as error:  # Ray raises RuntimeError, ConnectionError, OSError and its own; all mean the same here
+        ray.shutdown()
+        raise ClusterError(f"the Ray cluster at {entrance.address} cannot be joined: {_first_line(error)}") from error
+
+
+def _disconnect() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Hold these variables while the context lasts; then put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
