@@ -1,6 +1,7 @@
 """The command line: names, global flags, and the one place where errors become stderr and an exit code.
 
-Every module of ``orchestrator.cli.commands`` is a command of its name; it holds a function of that name.
+Every module of ``orchestrator.cli.commands`` is a command of its name; it holds a function of that name, or a Typer
+application with commands of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: The order in which a newcomer needs them; a command that is not named here comes after these.
-ORDER: Final = ("init", "check", "devices", "plan", "run", "runs", "show", "rerun")
+ORDER: Final = ("init", "check", "devices", "plan", "run", "runs", "show", "rerun", "cluster")
 
 
 def _print_version(asked: bool) -> None:
@@ -50,7 +51,11 @@ def build() -> typer.Typer:
     found = [module.name for module in pkgutil.iter_modules(commands.__path__)]
     for name in sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
         module = importlib.import_module(f"{commands.__name__}.{name}")
-        app.command(name)(getattr(module, name))
+        command = getattr(module, name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 

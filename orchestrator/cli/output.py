@@ -24,7 +24,7 @@ def print_run(run: Run, report: ReportConfig, *, form: str, wide: bool) -> None:
     from orchestrator.report import renderers
 
     table = table_of(run, report, wide=wide or form == "json")
-    sys.stdout.write(renderers.load(form)(table, width=_width(), color=_has_color()))
+    sys.stdout.write(renderers.load(form)(table, width=width(), color=has_color()))
 
 
 def table_of(run: Run, report: ReportConfig, *, wide: bool = False) -> Table:
@@ -51,10 +51,11 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _width() -> int | None:
+def width() -> int | None:
     """Return the terminal's width; where output goes elsewhere a table takes what it needs."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _has_color() -> bool:
+def has_color() -> bool:
+    """Return whether stdout is a terminal that shows colours, and nobody asked for none."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -65,7 +65,7 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"muster \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "lab.yaml", "--simulate"], ["plan", "here.yaml"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "here.yaml"], ["plan", "here.yaml"]])
 def test_what_must_be_quick_loads_nothing_heavy(arguments: list[str], folder: Path) -> None:
     traced = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "orchestrator.cli.app", *arguments],
@@ -109,11 +109,39 @@ def test_all_that_is_wrong_with_a_config_is_told_at_once(folder: Path, capsys: p
     assert re.search(r"bad\.yaml:5:1: unknown key 'mesure'; did you mean 'measure'\?", err)
 
 
-def test_check_says_what_is_in_a_config_that_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["check", "here.yaml"]) == ExitCode.OK
+def test_check_offline_says_what_is_in_a_config_that_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "here.yaml", "--offline"]) == ExitCode.OK
     assert capsys.readouterr().out == "here.yaml: fine: 1 host, 2 workloads\n"
-    assert call(["check", "here.yaml", "--json"]) == ExitCode.OK
-    assert json.loads(capsys.readouterr().out) == {"config": "here.yaml", "hosts": 1, "workloads": 2, "notes": []}
+    assert call(["check", "here.yaml", "--offline", "--json"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out) == {
+        "config": "here.yaml",
+        "hosts": 1,
+        "workloads": 2,
+        "notes": [],
+        "findings": [],
+    }
+
+
+def test_check_looks_at_the_hosts_and_has_a_line_for_each_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "here.yaml"]) == ExitCode.OK
+    told = capsys.readouterr().out
+    for check in ("python", "ray", "tensorflow", "numpy", "load", "memory", "disk", "gpus"):
+        assert re.search(rf"^  (ok|warning) +{check} +\S", told, re.MULTILINE), check
+    assert re.search(r"^  ok +devices +cpu$", told, re.MULTILINE)
+    assert re.search(r"^1 host: 1 (fine|with warnings)", told.splitlines()[-1])
+
+
+def test_check_ends_with_1_where_a_device_is_missing_and_says_what_mends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    missing = ["--set", "hosts.0.devices=[cpu, gpu:7]"]
+    assert call(["check", "here.yaml", *missing]) == ExitCode.FOUND
+    told = capsys.readouterr()
+    assert re.search(r"^  problem +devices +.*\n +→ .*muster devices", told.out, re.MULTILINE)
+    assert told.err == ""
+    assert call(["check", "here.yaml", "--json", *missing]) == ExitCode.FOUND
+    (problem,) = [each for each in json.loads(capsys.readouterr().out)["findings"] if each["level"] == "problem"]
+    assert (problem["host"], problem["check"]) == ("localhost", "devices")
 
 
 def test_check_prints_the_grammar(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,19 +154,22 @@ def test_check_without_a_config_says_what_to_type(capsys: pytest.CaptureFixture[
     assert "muster check lab.yaml" in capsys.readouterr().err
 
 
-def test_check_of_what_is_not_built_yet_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "ssh.yaml").write_text(LOCAL + "cluster: {mode: ssh}\n")
-    assert call(["check", "ssh.yaml"]) == ExitCode.USAGE
-    assert "not supported yet" in capsys.readouterr().err
-    assert call(["check", "ssh.yaml", "--simulate"]) == ExitCode.OK
-    assert "fine" in capsys.readouterr().out
+@pytest.mark.parametrize("way", ["--offline", "--simulate"])
+def test_check_can_be_told_to_contact_nobody(folder: Path, way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ssh.yaml").write_text(CONFIG + "cluster: {mode: ssh}\n")
+    assert call(["check", "ssh.yaml", way]) == ExitCode.OK
+    assert capsys.readouterr().out == "ssh.yaml: fine: 3 hosts, 4 workloads\n"
 
 
 def test_devices_shows_what_is_there_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["devices", "here.yaml"]) == ExitCode.OK
-    assert re.search(r"^localhost  \(.+\)\n  cpu      .+, .+, \d+ cores$", capsys.readouterr().out, re.MULTILINE)
+    told = capsys.readouterr().out
+    assert re.search(r"^here\n└── localhost  .+, Python 3\..+\n    ├── cpu  .+, .+, \d+ cores? \(.+\)", told)
+    assert told.splitlines()[-1] == "1 host, 1 device to be measured"
     assert call(["devices", "here.yaml", "--set", "hosts.0.devices=[gpu:7]"]) == ExitCode.INCOMPLETE
-    assert "gpu:7    device_missing: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "gpu:7  device_missing: " in told
+    assert told.splitlines()[-1] == "1 host, 0 devices to be measured, 1 that cannot be"
 
 
 def test_devices_as_data_has_hosts_and_gaps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,8 +220,8 @@ def test_plan_estimates_from_what_the_store_remembers(simulated: str, capsys: py
 def test_a_local_config_with_two_hosts_is_refused_with_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plan", "lab.yaml"]) == ExitCode.USAGE
     err = capsys.readouterr().err
-    assert re.search(r"lab\.yaml:4:3: hosts: not supported yet: hosts beside this machine", err)
-    assert "--simulate" in err
+    assert re.search(r"lab\.yaml:4:3: hosts: 3 hosts, and mode local is this machine alone", err)
+    assert "mode: ssh" in err
 
 
 def test_a_simulated_run_has_a_row_for_every_device_and_says_that_it_is_simulated(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    from orchestrator.inventory import DeclaredDevice, Inventory
+    from orchestrator.inventory import Inventory
 
 
 def devices(
@@ -16,47 +16,24 @@ def devices(
     simulate: options.Simulate = False,
     json: options.Json = False,
 ) -> int:
-    """Show what each host has, and what of the config is missing."""
+    """Show what each host has as a tree, and what of the config is missing."""
     import asyncio
 
-    from orchestrator.cli.output import print_data
-    from orchestrator.cli.preparation import take
+    from orchestrator.cli.output import has_color, print_data, width
+    from orchestrator.cli.preparation import examine
+    from orchestrator.cli.tree import draw
+    from orchestrator.cli.waiting import waiting
     from orchestrator.config.load import load_config
     from orchestrator.errors import ExitCode
 
     loaded = load_config(config, overrides=overrides or (), simulate=simulate)
-    inventory = asyncio.run(take(loaded.config, simulate=simulate))
+    with waiting() as stage:
+        inventory = asyncio.run(examine(loaded.config, simulate=simulate, stage=stage)).inventory
     if json:
         print_data(_data(inventory))
     else:
-        for line in _lines(inventory):
-            print(line)
+        print(draw(loaded.config.name, inventory, width=width(), color=has_color()), end="")
     return ExitCode.INCOMPLETE if any(entry.gap for entry in inventory.declared) else ExitCode.OK
-
-
-def _lines(inventory: Inventory) -> list[str]:
-    lines: list[str] = []
-    for host in dict.fromkeys(entry.device.host for entry in inventory.declared):
-        report = inventory.report_of(host)
-        system = report.environment.get("host.os").value if report is not None else None
-        lines.append(host if system is None else f"{host}  ({system})")
-        lines += [f"  {_declared(entry)}" for entry in inventory.declared if entry.device.host == host]
-        lines += [
-            f"  {device.selector:<8} {device.name}, {device.memory or 'memory unknown'}  (not in the config)"
-            for device in inventory.undeclared
-            if device.host == host
-        ]
-        for framework in report.frameworks if report is not None else ():
-            lines.append(f"  {framework.name} {framework.version or framework.reason}")
-    return lines
-
-
-def _declared(entry: DeclaredDevice) -> str:
-    device = entry.device
-    if entry.gap is not None:
-        return f"{device.selector:<8} {entry.gap.verdict.value}: {entry.gap.reason}"
-    cores = f", {len(device.cores)} cores" if device.cores else ""
-    return f"{device.selector:<8} {device.name}, {device.memory or 'memory unknown'}{cores}"
 
 
 def _data(inventory: Inventory) -> dict[str, object]:

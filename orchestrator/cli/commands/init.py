@@ -45,13 +45,13 @@ def init(
     """Write a starter config for this machine."""
     import asyncio
 
-    from orchestrator.cluster.local import connect
+    from orchestrator.cluster.local import LocalCluster
 
     if path.exists() and not force:
         raise UsageError(
             f"{path} is there already", remedy=f"name another file, or replace it: muster init {path} --force"
         )
-    (report,) = asyncio.run(connect("localhost").probe())
+    (report,) = asyncio.run(LocalCluster("localhost").survey(install=False)).reports
     text = _TEMPLATE.format(
         found=_found(report), path=path, name=_name(), devices=", ".join(["cpu", *(["gpu:all"] if report.gpus else [])])
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.report.console import UNBOUNDED, drawing_console, drawn
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Align, RowKind
 
@@ -34,9 +34,6 @@ _INDENT: Final = 5
 #: The narrowest that a column of words is made before figures are wrapped as well.
 _NARROWEST_WORDS: Final = 10
 
-#: Stands for "as wide as it takes".
-_UNBOUNDED: Final = 100_000
-
 _ROW_STYLES: Final = {RowKind.MEASURED: "", RowKind.SIMULATED: "magenta", RowKind.REFERENCE: "dim"}
 
 
@@ -58,10 +55,10 @@ def render(table: Table, *, width: int | None = None, color: bool = False) -> st
     piece unless the terminal is too narrow for them. Further columns go on in blocks below, each with the row's
     number and device.
     """
-    console = _console(width, color)
+    console = drawing_console(width, color)
     if table.title:
         console.print(_text(table.title, "bold"), end="\n\n")
-    for number, block in enumerate(_blocks(table, width or _UNBOUNDED)):
+    for number, block in enumerate(_blocks(table, width or UNBOUNDED)):
         console.print(end="\n" if number else "")
         for line in _lines(table, block, console):
             console.print(line)
@@ -72,26 +69,7 @@ def render(table: Table, *, width: int | None = None, color: bool = False) -> st
             mark = _text("" if number else "*")
             mark.align("left", 2)
             console.print(mark.append_text(line))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def _console(width: int | None, color: bool) -> Console:
-    from rich.console import Console
-
-    return Console(
-        file=io.StringIO(),
-        width=width or _UNBOUNDED,
-        color_system="standard" if color else None,
-        force_terminal=color,
-        no_color=not color,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-        # What the caller decided is not to be changed by NO_COLOR, COLUMNS or TERM.
-        _environ={},
-    )
+    return drawn(console)
 
 
 # --- where columns stand ---------------------------------------------------------------------------------------
