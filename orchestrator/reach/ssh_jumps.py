@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 _HOP: Final = re.compile(
-    r"(?:ssh://)?(?:(?P<user>[^@]*)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^@\[\]:]+|[^@\[\]]*:[^@\[\]]*:[^@\[\]]*))(?::(?P<port>\d+))?/?"
+    r"(?:ssh://)?(?:(?P<user>[^@]*)@)?"
+    # An IPv6 address in brackets, a name, or an IPv6 address without brackets and so without a port.
+    r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^@\[\]:]+|[^@\[\]]*:[^@\[\]]*:[^@\[\]]*))"
+    r"(?::(?P<port>\d+))?/?"
 )
 
 
