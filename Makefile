@@ -10,17 +10,20 @@ VENV ?= .venv
 # Which TensorFlow: the GPU build where the NVIDIA driver is loaded. `make run TENSORFLOW=cpu` overrides it.
 TENSORFLOW ?= $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
 CONFIG ?= configs/local.yaml
+# How many ordinary hosts `make lab` brings up.
+hosts ?= 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-$(TENSORFLOW)
 DEVELOPMENT := $(VENV)/.installed-dev-$(TENSORFLOW)
 
-.PHONY: help setup setup-dev run test test-fast lint format golden bench lock wheel clean
+.PHONY: help setup setup-dev system run test test-fast lab lint format golden bench lock wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
+	@echo "  make lab hosts=4  real hosts on this machine to try it on, as root, until Ctrl-C"
 	@echo "  make lint         ruff, mypy, import-linter"
 	@echo "  make format       let ruff lay out the code"
 	@echo "  make golden       rewrite the expected outputs under tests/golden (review the diff)"
@@ -46,15 +49,22 @@ $(DEVELOPMENT): requirements/dev.txt $(RUNTIME)
 setup: $(RUNTIME)
 setup-dev: $(DEVELOPMENT)
 
+# What the lab of the tests needs of the system.
+system:
+	@.ci/packages
+
 run: setup
 	@$(BIN)/muster run $(CONFIG)
 
-test: setup-dev
+test: setup-dev system
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 	$(BIN)/python tests/pure_coverage.py
 
 test-fast: setup-dev
 	$(BIN)/python -m pytest -x -q tests/unit tests/properties tests/contract
+
+lab: setup-dev system
+	@$(BIN)/python -m tests.lab --hosts $(hosts)
 
 lint: setup-dev
 	$(BIN)/ruff check .

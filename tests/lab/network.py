@@ -1,0 +1,66 @@
+"""The lab's network: one switch that is connected to nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+from tests.lab.namespaces import SWITCH_KINDS, Namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Everybody in the lab; there is no route out of it.
+NETWORK: Final = "10.77.0.0/16"
+HEAD_ADDRESS: Final = "10.77.0.1"
+
+#: Seconds for a change of the network.
+_TIMEOUT_S: Final = 20.0
+
+
+def address_of(number: int) -> str:
+    """Return the address of the host with this number, counted from 1."""
+    return f"10.77.{number // 250 + 1}.{(number - 1) % 250 + 1}"
+
+
+def management_address(number: int) -> str:
+    """Return where a host's sshd is that only its jump reaches."""
+    return f"10.78.{number // 250 + 1}.{(number - 1) % 250 + 1}"
+
+
+class Switch:
+    """A bridge in a network namespace of its own; the cables have the hosts' names."""
+
+    def __init__(self) -> None:
+        self._namespaces = Namespaces(["sh", "-c", "echo up && exec cat"], SWITCH_KINDS)
+
+    def power_on(self) -> None:
+        assert self._namespaces.hear() == "up"
+        self._do(["link add lab type bridge", "link set lab up"])
+
+    def plug_in(self, cables: Iterable[tuple[str, int]]) -> None:
+        """Lay a cable for each name to the network namespace of a process, where it is ``eth0``."""
+        lines = []
+        for name, pid in cables:
+            lines += [f"link add {name} type veth peer name eth0 netns {pid}", f"link set {name} master lab up"]
+        self._do(lines)
+
+    def cut(self, name: str) -> None:
+        """Pull a host's cable."""
+        self._do([f"link set {name} down"])
+
+    def heal(self, name: str) -> None:
+        """Put it back."""
+        self._do([f"link set {name} up"])
+
+    def close(self) -> None:
+        self._namespaces.close()
+
+    def _do(self, lines: list[str]) -> None:
+        subprocess.run(
+            self._namespaces.entering(["ip", "-batch", "-"]),
+            input="\n".join(lines),
+            text=True,
+            check=True,
+            timeout=_TIMEOUT_S,
+        )
