@@ -45,6 +45,8 @@ def measured(name: str, arguments: list[str]) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=HERE.parent,
+        # The lab's hosts are the tests'.
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
         check=True,
     )
     # Ray may have said something before.

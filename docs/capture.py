@@ -1,201 +1,166 @@
 """Run muster as a person would, and put what it showed into the README: ``python docs/capture.py``.
 
-The run goes on a pseudo-terminal. Its screen on the way and at its end becomes ``docs/images/run.svg``; its table, as
-Markdown, goes between the README's markers. Do it on a quiet machine, for the figures are what people will read.
+Two runs go on a pseudo-terminal: this machine with ``configs/local.yaml``, and the four hosts of a lab over SSH, which
+are those of the tests and take root. The screen on the way and at the end becomes a picture in ``docs/images``; config
+and table go between the README's markers. Do it on a quiet machine, for the figures are what people will read.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import html
-import io
-import itertools
-import os
-import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pyte
-from rich.console import Console
-from rich.text import Text
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+if __name__ == "__main__":  # started as a script: the packages lie one folder up
+    sys.path.insert(0, str(ROOT))
+
+from docs.screen import picture, watch
+from orchestrator.config.load import load_text
+from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
-PICTURE: Final = ROOT / "docs" / "images" / "run.svg"
+IMAGES: Final = ROOT / "docs" / "images"
 
-#: The README's part that is filled; what stands between is replaced.
-MARKED: Final = re.compile(r"(<!-- captured: make run -->\n).*?(<!-- end -->)", re.DOTALL)
-
-COLUMNS: Final = 110
-#: More lines than a run writes, so that nothing scrolls away.
-LINES: Final = 200
-
-#: rich's own template loads fonts from the network; this one takes what the reader has.
-_SVG: Final = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="TITLE">
-  <style>
-    .{unique_id}-matrix {{
-      font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
-      font-size: {char_height}px;
-      line-height: {line_height}px;
-      font-variant-east-asian: full-width;
-    }}
-    .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: system-ui, sans-serif; }}
-    {styles}
-  </style>
-  <defs>
-    <clipPath id="{unique_id}-clip-terminal">
-      <rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
-    </clipPath>
-    {lines}
-  </defs>
-  {chrome}
-  <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-    {backgrounds}
-    <g class="{unique_id}-matrix">
-      {matrix}
-    </g>
-  </g>
-</svg>
+#: A lab of four hosts, each with other devices. One of them has no GPU, though the config says so: that is a row, too.
+LAB: Final = """\
+version: 1
+name: lab
+cluster: {mode: ssh}                # log in to each host, start Ray there, and end it afterwards
+defaults:
+  python: ~/env/bin/python          # has Ray and TensorFlow; `install: true` would bring them from here
+hosts:
+  - {name: oak, devices: cpu}
+  - {name: elm, devices: "cpu:0"}
+  - {name: ash, devices: ["cpu:0", "cpu:1"]}
+  - {name: yew, devices: [cpu, "gpu:0"]}
+workloads:
+  - {model: alexnet, batch_size: 16}
+measure: {warmup: 2, steps: 20}
+report: {references: []}            # the published rows have another batch size
 """
-
-#: Variables that would change what is shown.
-_UNWANTED: Final = ("COLUMNS", "LINES", "MUSTER_STORE", "NO_COLOR")
-
-#: What pyte calls a colour and rich calls otherwise.
-_COLORS: Final = {"brown": "yellow", "brightbrown": "bright_yellow", "default": "default"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """What stood on the screen at some moment of a run."""
+class Captured:
+    """A run as the README shows it."""
 
-    #: Seconds after the start.
-    at_s: float
-    lines: tuple[Text, ...]
-
-    @property
-    def is_measuring(self) -> bool:
-        """True where a device's bar is there and has begun to count."""
-        return any(re.search(r"━.* [1-9]\d*/\d+ .* ms ", line.plain) for line in self.lines)
+    #: Its picture's file name in ``docs/images``.
+    image: str
+    svg: str
+    #: What stands between the README's markers.
+    body: str
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a config and write the picture and the README."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", nargs="?", type=Path, default=ROOT / "configs" / "local.yaml")
-    parser.add_argument("--picture", type=Path, default=PICTURE, help="where the picture goes")
-    parser.add_argument("--no-readme", action="store_true", help="leave the README as it is")
+    """Run what is asked for, and write the pictures and the README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(CAPTURES), help="capture this one alone")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="folder for the pictures")
+    parser.add_argument("--no-readme", action="store_true", help="leave the README as it is, and print its parts")
     asked = parser.parse_args(arguments)
+    names = [asked.only] if asked.only else list(CAPTURES)
+    problem = _what_is_missing() if "lab" in names else None
+    if problem is not None:
+        print(f"no lab here: {problem}", file=sys.stderr)
+        return ExitCode.USAGE
+    for name in names:
+        captured = CAPTURES[name]()
+        asked.images.mkdir(parents=True, exist_ok=True)
+        (asked.images / captured.image).write_text(captured.svg, encoding="utf-8")
+        print(captured.body)
+        if not asked.no_readme:
+            README.write_text(filled(README.read_text(encoding="utf-8"), name, captured.body), encoding="utf-8")
+    return ExitCode.OK
+
+
+def capture_machine() -> Captured:
+    """Run this machine's config, as `make run` does."""
+    config = ROOT / "configs" / "local.yaml"
     muster = Path(sys.executable).with_name("muster")
     with tempfile.TemporaryDirectory(prefix="muster-capture-") as folder:
         place = Path(folder)
         (place / "configs").mkdir()
-        shutil.copy(asked.config, place / "configs" / asked.config.name)
-        command = ("muster", "run", f"configs/{asked.config.name}")
+        shutil.copy(config, place / "configs" / config.name)
+        command = ("muster", "run", f"configs/{config.name}")
         shown = tuple(watch((str(muster), *command[1:]), place))
         table = subprocess.run(
             [muster, "show", "--format", "md"], cwd=place, check=True, capture_output=True, text=True
         )
-    asked.picture.parent.mkdir(parents=True, exist_ok=True)
-    asked.picture.write_text(picture(" ".join(command), shown), encoding="utf-8")
-    if not asked.no_readme:
-        README.write_text(with_table(README.read_text(encoding="utf-8"), table.stdout), encoding="utf-8")
-    print(table.stdout)
-    return 0
-
-
-def watch(command: Sequence[str], folder: Path) -> Iterator[Shown]:
-    """Run a command on a pseudo-terminal, and give its screen whenever it has changed, the last one at the end.
-
-    Raises RuntimeError if the command fails.
-    """
-    begun_at = time.monotonic()
-    terminal, inner = pty.openpty()
-    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    process = subprocess.Popen(
-        command, cwd=folder, env={**kept, "TERM": "xterm-256color"}, stdin=inner, stdout=inner, stderr=inner
-    )
-    os.close(inner)
-    screen = pyte.Screen(COLUMNS, LINES)
-    stream = pyte.ByteStream(screen)
-    while chunk := _read(terminal):
-        stream.feed(chunk)
-        yield Shown(at_s=time.monotonic() - begun_at, lines=tuple(_lines(screen)))
-    os.close(terminal)
-    if process.wait() != 0:
-        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 2**16)
-    except OSError:  # what Linux answers once the last process has closed its end
-        return b""
-
-
-def _lines(screen: pyte.Screen) -> Iterator[Text]:
-    used = [text.rstrip() for text in screen.display]
-    while used and not used[-1]:
-        used.pop()
-    for number, plain in enumerate(used):
-        characters = [screen.buffer[number][column] for column in range(len(plain))]
-        line = Text()
-        for style, together in itertools.groupby(characters, key=lambda one: _style(one.fg, bold=one.bold)):
-            line.append("".join(one.data for one in together), style)
-        yield line
-
-
-def _style(color: str, *, bold: bool) -> str:
-    if re.fullmatch(r"[0-9a-f]{6}", color):
-        name = f"#{color}"
-    else:
-        name = _COLORS.get(color, re.sub("^bright", "bright_", color))
-    return f"bold {name}" if bold else name
-
-
-def picture(command: str, shown: Sequence[Shown]) -> str:
-    """Return an SVG of the screen three quarters through the measuring, and of the screen at the end."""
-    measuring = [each for each in shown if each.is_measuring]
-    last = shown[-1]
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(Text(f"$ {command}", "bold"))
-    if measuring:
-        on_the_way = measuring[len(measuring) * 3 // 4]
-        _print(console, on_the_way)
-        console.print(Text(f"\n… after {last.at_s:.0f} s:\n", "dim italic"))
-    _print(console, last)
-    return console.export_svg(
-        title=command, code_format=_SVG.replace("TITLE", html.escape(command)), unique_id="muster"
+    return Captured(
+        image="run.svg",
+        svg=picture(" ".join(command), shown),
+        body=with_table("muster at work, and its table", "run.svg", table.stdout),
     )
 
 
-def _print(console: Console, shown: Shown) -> None:
-    for line in shown.lines:
-        console.print(line, soft_wrap=True)
+def capture_lab() -> Captured:
+    """Bring a lab up, run its config on its head, and take it down."""
+    from tests.lab.hosts import HostOptions
+    from tests.lab.lab import MUSTER, Lab
+
+    hosts = load_text(LAB, "lab.yaml").config.hosts
+    with Lab(0, [HostOptions(name=host.name) for host in hosts]) as lab:
+        folder = lab.write_config(LAB)
+        head = lab.head
+        run = head.namespaces.entering(
+            (*MUSTER, "run", "lab.yaml"), user=head.user, cwd=folder, env={"TERM": "xterm-256color"}
+        )
+        # One of its devices is not there.
+        shown = tuple(watch(run, ROOT, allowed=(ExitCode.INCOMPLETE,)))
+        table = lab.muster("show", "--format", "md", cwd=folder)
+    if table.code != ExitCode.OK:
+        raise RuntimeError(f"muster show: exit code {table.code}\n{table.err}")
+    command = "muster run lab.yaml"
+    return Captured(image="lab.svg", svg=picture(command, shown), body=lab_part(LAB, command, table.out))
 
 
-def with_table(readme: str, table: str) -> str:
-    """Return the README with this table, given as Markdown; raises ValueError where it has no markers."""
-    title, _, rest = table.partition("\n")
-    body = f"![muster at work, and its table](docs/images/run.svg)\n\n*{title.removeprefix('### ')}*\n{rest}"
-    text, count = MARKED.subn(lambda found: f"{found[1]}\n{body.strip()}\n\n{found[2]}", readme)
+#: What can be captured, by the name that its part of the README has.
+CAPTURES: Final[Mapping[str, Callable[[], Captured]]] = {"make run": capture_machine, "lab": capture_lab}
+
+
+def _what_is_missing() -> str | None:
+    from tests.lab.needs import what_is_missing
+
+    return what_is_missing()
+
+
+# --- the README ------------------------------------------------------------------------------------------------
+
+
+def part_of(name: str) -> re.Pattern[str]:
+    """Return what finds a part of the README that is filled: its beginning, what stands there now, and its end."""
+    return re.compile(rf"(<!-- captured: {re.escape(name)} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def filled(readme: str, name: str, body: str) -> str:
+    """Return the README with ``body`` as one of its parts; raises ValueError where that is not marked once."""
+    text, count = part_of(name).subn(lambda found: f"{found[1]}\n{body.strip()}\n\n{found[3]}", readme)
     if count != 1:
-        raise ValueError(f"the README has {count} parts marked as captured, and must have one")
+        raise ValueError(f"the README has {count} parts marked as captured: {name}; it must have one")
     return text
+
+
+def with_table(caption: str, image: str, table: str) -> str:
+    """Return a picture and a table, given as Markdown, whose title is no heading of the page."""
+    title, _, rest = table.partition("\n")
+    return f"![{caption}](docs/images/{image})\n\n*{title.removeprefix('### ')}*\n{rest}"
+
+
+def lab_part(config: str, command: str, table: str) -> str:
+    """Return a lab's config, how it is run, and what that showed."""
+    shown = with_table("a lab at work, and its table", "lab.svg", table)
+    return f"```yaml config\n{config}```\n\n```console\n$ {command}\n```\n\n{shown}"
 
 
 if __name__ == "__main__":

@@ -209,11 +209,23 @@ def commands() -> str:
     group = command_line()
     parts = [f"## muster\n\n{_first_line(group.help)}\n\n{_options(group.params)}"]
     for name, command in group.commands.items():
-        usage = " ".join(["muster", name, *(_usage(p) for p in command.params)])
-        parts.append(
-            f"## muster {name}\n\n```\n{usage}\n```\n\n{_first_line(command.help)}\n\n{_options(command.params)}"
-        )
+        parts += _command(f"muster {name}", command, "##")
     return "\n\n".join(parts)
+
+
+def _command(name: str, command: Any, heading: str) -> Iterator[str]:
+    """Give a command's section, and after it those of its own commands."""
+    below = subcommands(command)
+    usage = " ".join([name, *(_usage(p) for p in command.params), *(["|".join(below)] if below else [])])
+    options = f"\n\n{_options(command.params)}" if command.params else ""
+    yield f"{heading} {name}\n\n```\n{usage}\n```\n\n{_first_line(command.help)}{options}"
+    for inner, one in below.items():
+        yield from _command(f"{name} {inner}", one, f"{heading}#")
+
+
+def subcommands(command: Any) -> dict[str, Any]:
+    """Return the commands that a command consists of, by name; none for most."""
+    return dict(getattr(command, "commands", {}))
 
 
 def command_line() -> Any:

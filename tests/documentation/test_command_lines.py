@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import typer
 
-from docs.generate import command_line
+from docs.generate import command_line, subcommands
 from orchestrator.cli.app import call
 from tests.documentation.pages import PAGES, ROOT, blocks, name_of, spans
 
@@ -62,9 +62,10 @@ def test_muster_takes_every_command_line(page: str, line: str) -> None:
 
 def parse(arguments: list[str]) -> None:
     group = command_line()
-    root = group.make_context("muster", list(arguments))
-    name, command, rest = group.resolve_command(root, arguments)
-    command.make_context(name, rest)
+    group.make_context("muster", list(arguments))
+    while subcommands(group):
+        name, group, arguments = group.resolve_command(group.context_class(group), arguments)
+        group.make_context(name, list(arguments))
 
 
 def in_blocks() -> set[str]:
@@ -75,7 +76,13 @@ def test_the_pages_show_command_lines() -> None:
     assert len(COMMAND_LINES) > 30
 
 
-@pytest.mark.parametrize("line", ["muster run lab.yaml --nope", "muster compare a b", "muster show --format nope"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("muster run lab.yaml --nope", "muster compare a b", "muster show --format nope"),
+        *("muster cluster nope lab.yaml", "muster cluster up lab.yaml --nope"),
+    ],
+)
 def test_a_command_line_that_muster_does_not_take_is_seen(line: str) -> None:
     # The same check as above, which must be able to fail.
     with pytest.raises(Exception, match=r"nope|compare"):

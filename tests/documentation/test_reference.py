@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from docs.generate import command_line
+from docs.generate import command_line, subcommands
 from orchestrator.config.load import json_schema
 from orchestrator.errors import ExitCode
 from tests.documentation.pages import ROOT, read, spans
@@ -24,23 +24,33 @@ if TYPE_CHECKING:
 COMMANDS: Final = command_line()
 
 
-@pytest.mark.parametrize("name", COMMANDS.commands)
+def all_commands(name: str = "muster", command: Any = COMMANDS) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for inner, one in subcommands(command).items():
+        yield from all_commands(f"{name} {inner}", one)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in all_commands()])
 def test_every_command_is_described(name: str) -> None:
-    assert f"\n## muster {name}\n" in read("docs/reference/command-line.md")
-    assert any(span.startswith(f"muster {name}") for span in spans("README.md")), "the README's table lacks it"
+    assert section_of(name)
+    if name != "muster":
+        assert any(span.startswith(name) for span in spans("README.md")), "the README's table lacks it"
+
+
+def section_of(name: str) -> str:
+    found = re.search(rf"^#+ {name}\n(.*?)(?=^##|\Z)", read("docs/reference/command-line.md"), re.MULTILINE | re.DOTALL)
+    return "" if found is None else found[1]
 
 
 def all_options() -> Iterator[tuple[str, str]]:
-    for name, command in [("", COMMANDS), *COMMANDS.commands.items()]:
+    for name, command in all_commands():
         for parameter in command.params:
-            yield from ((f"muster {name}".strip(), option) for option in parameter.opts if option.startswith("-"))
+            yield from ((name, option) for option in parameter.opts if option.startswith("-"))
 
 
 @pytest.mark.parametrize(("command", "option"), list(all_options()))
 def test_every_option_is_described(command: str, option: str) -> None:
-    _, _, rest = read("docs/reference/command-line.md").partition(f"\n## {command}\n")
-    section, _, _ = rest.partition("\n## ")
-    assert re.search(rf"`{re.escape(option)}[ `]", section)
+    assert re.search(rf"`{re.escape(option)}[ `]", section_of(command))
 
 
 def config_keys() -> Iterator[str]:
@@ -78,9 +88,11 @@ CGROUP_FILES: Final = frozenset({"memory.events", "memory.max", "memory.oom_cont
 
 def fact_names() -> Iterator[str]:
     """What the probe and the child find here, and every literal in the code that looks like a fact's name."""
-    yield from (name for name, _ in host_report("here").environment.facts if not name.startswith("env."))
+    report = host_report("here")
+    yield from (name for name, _ in report.environment.facts if not name.startswith("env."))
+    yield from (name for name, _ in report.condition.facts)
     yield from names_of_bound_process()
-    pattern = re.compile(r"(cpu|memory|host|gpu|process|framework|simulated)\.[a-z][a-z0-9_]*")
+    pattern = re.compile(r"(cpu|memory|disk|host|gpu|process|framework|simulated)\.[a-z][a-z0-9_]*")
     for source in [*(ROOT / "workers").rglob("*.py"), ROOT / "orchestrator/engine/invented.py"]:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
