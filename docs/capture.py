@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-
 if __name__ == "__main__":  # started as a script: the packages lie one folder up
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from docs.screen import picture, watch
 from orchestrator.config.load import load_text
@@ -29,6 +27,7 @@ from orchestrator.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
 IMAGES: Final = ROOT / "docs" / "images"
 

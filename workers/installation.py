@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from workers.orders import FindEnvironment, InstallEnvironment, TakeWheel
 
 #: Seconds that another keeper, which makes the same environment, is waited for.
-LOCK_TIMEOUT_S: Final = 1200.0
+LOCK_TIMEOUT_S: Final = 1800.0
 
 #: Seconds for pip. TensorFlow for GPUs is some 6 GB unpacked, and a home may lie on the network.
 PIP_TIMEOUT_S: Final = 1800.0

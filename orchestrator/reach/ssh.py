@@ -193,7 +193,7 @@ async def _carrier(target: _Target, settings: Settings, below: contextlib.AsyncE
             proxy, ours = await Proxy.start(settings.proxy_command)
         except OSError as error:
             raise UnreachableError(Step.RESOLVE, f"its ProxyCommand could not be started: {error}") from error
-        pass
+        below.push_async_callback(proxy.close)
         below.callback(ours.close)
         return _Carrier(socket=ours, proxy=proxy, until=until)
     options = settings.options

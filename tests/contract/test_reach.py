@@ -288,6 +288,20 @@ def test_closing_ends_the_input_and_lets_the_program_end_by_itself(destination: 
     _scene(destination, act)
 
 
+def test_a_program_that_has_much_to_say_at_its_end_is_let_end(destination: Destination, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    code = "import sys; print('z' * (20 << 20), flush=True); open(sys.argv[1], 'w').write('end')"
+
+    async def act(reach: Reach) -> None:
+        channel = await reach.open(_python(code, str(mark)))
+        await _silent(asyncio.Event().wait())
+        assert not mark.exists(), "it was not made to wait"
+        await channel.close()
+        assert mark.read_text() == "end"
+
+    _scene(destination, act)
+
+
 def test_a_program_that_goes_on_is_asked_to_end(destination: Destination) -> None:
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
 

@@ -104,6 +104,21 @@ def test_a_closed_port(lab: SshLab) -> None:
     assert "port" in (error.remedy or "")
 
 
+def test_a_host_that_does_not_answer(lab: SshLab) -> None:
+    with contextlib.ExitStack() as stack:
+        # What is beyond a full queue of a listener that takes nobody waits, as for a machine that is off.
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = int(listener.getsockname()[1])
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        error = failure(at(port, timeout_s=0.5))
+    assert error.step is Step.CONNECT
+    assert f"127.0.0.1 port {port} does not answer within 0.5 s" in error.message
+    assert "connect_timeout" in (error.remedy or "")
+
+
 def test_a_server_that_is_slow_to_answer_is_not_dead(lab: SshLab) -> None:
     server = lab.server()
     server.may_answer.clear()

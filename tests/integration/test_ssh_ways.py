@@ -146,6 +146,13 @@ def test_what_a_proxy_command_complains_of_is_told(lab: SshLab) -> None:
     assert "no way to gpu01.lab.example" in error.message
 
 
+def test_a_proxy_command_that_goes_on_is_ended(lab: SshLab) -> None:
+    lab.configure("ProxyCommand sleep 1000\n")
+    error = failure(at(None, "gpu01.lab.example", timeout_s=0.5))
+    assert error.step is Step.CONNECT
+    assert "within 0.5 s" in error.message
+
+
 # --- connections that break ---
 
 

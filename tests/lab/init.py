@@ -77,7 +77,9 @@ def make_root(host: dict[str, Any]) -> None:
     for folder in ("tmp", "var/tmp"):
         (root / folder).chmod(0o1777)
     _mount("proc", root / "proc", "proc")
-    _mount("/sys", root / "sys", flags=_BIND | _RECURSIVE)
+    # Of its own network, with the machine's limits of memory and processors.
+    _mount("sysfs", root / "sys", "sysfs")
+    _mount("/sys/fs/cgroup", root / "sys/fs/cgroup", flags=_BIND | _RECURSIVE)
     _mount("/dev", root / "dev", flags=_BIND | _RECURSIVE)
     for folder in ("tmp", "dev/shm"):
         _mount("tmpfs", root / folder, "tmpfs", data="mode=1777")

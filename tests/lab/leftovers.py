@@ -24,8 +24,8 @@ _VOLATILE: Final = ("tmp", "dev/shm", "var/tmp", "run")
 _LEASES: Final = "tmp/muster-leases"
 
 #: What may stay in a home: code and environments by their hashes; what TensorFlow's Keras writes when it is imported;
-#: and where people work.
-_ALLOWED: Final = (".cache/muster", ".keras", "work")
+#: where clusters that are kept are written down; and where people work.
+_ALLOWED: Final = (".cache/muster", ".keras", ".local", "work")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,6 +98,12 @@ def test_no_host_has_a_way_out(lab: Lab) -> None:
         assert host.run("getent", "ahosts", "example.com").code != 0
 
 
+def test_a_host_knows_of_its_own_network_cards_alone(lab: Lab) -> None:
+    for host in lab.ordinary:
+        assert host.run("ls", "/sys/class/net").out.split() == ["eth0", "lo"]
+        assert host.run("cut", "-s", "-d:", "-f1", "/proc/net/dev").out.split() == ["lo", "eth0"]
+
+
 def test_this_machine_has_no_way_in(lab: Lab) -> None:
     devices = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=True).stdout
 
