@@ -128,10 +128,10 @@ def test_hosts_that_can_be_measured_are(every_kind: Done, device: str) -> None:
     ("device", "verdict", "reason"),
     [
         ("h4/gpu:0", "device_missing", "GPU"),
-        ("unknown/cpu", "host_down", "key"),
-        ("changed/cpu", "host_down", "key"),
-        ("refused/cpu", "host_down", "(?i)permission|refused|denied|login|log in"),
-        ("down/cpu", "host_down", "10.77.1.12"),
+        ("unknown/cpu", "host_down", "key of 10.77.1.9 is not known"),
+        ("changed/cpu", "host_down", "key of 10.77.1.10 has CHANGED"),
+        ("refused/cpu", "host_down", "10.77.1.11 refuses to let bench in"),
+        ("down/cpu", "host_down", "no route to 10.77.1.12"),
         ("new-python/cpu", "unsupported", "Python"),
         ("old-ray/cpu", "unsupported", re.escape(OLD_RAY_VERSION)),
     ],
@@ -171,12 +171,12 @@ def test_check_finds_nothing_that_stops_a_sound_host(findings: Findings, name: s
 @pytest.mark.parametrize(
     ("name", "check", "remedy"),
     [
-        ("unknown", "key", "ssh-keyscan"),
-        ("changed", "key", "ssh-keygen -R"),
-        ("refused", "login", "ssh"),
-        ("down", "port", ""),
-        ("new-python", "python", "python"),
-        ("old-ray", "ray", r"pip install .*ray"),
+        ("unknown", "key", r"ssh-keyscan .* 10\.77\.1\.9 >>"),
+        ("changed", "key", r"ssh-keygen -R 10\.77\.1\.10; ssh-keyscan"),
+        ("refused", "login", "ssh-copy-id .* bench@10.77.1.11"),
+        ("down", "port", "is it up"),
+        ("new-python", "python", "install: true"),
+        ("old-ray", "ray", r"old-ray/bin/python -m pip install ray=="),
     ],
 )
 def test_check_says_what_mends_the_others(findings: Findings, name: str, check: str, remedy: str) -> None:
@@ -184,6 +184,22 @@ def test_check_says_what_mends_the_others(findings: Findings, name: str, check: 
 
     assert finding["level"] == "problem"
     assert re.search(remedy, finding["remedy"] or "")
+
+
+@pytest.mark.parametrize("name", ["unknown", "changed"])
+def test_the_command_that_check_names_makes_a_key_known(lab: Lab, findings: Findings, name: str) -> None:
+    known = lab.head.home / ".ssh" / "known_hosts"
+    before = known.read_text()
+    remedy = findings[name, "key"]["remedy"].rpartition("then: ")[2]
+    try:
+        mended = lab.head.run("bash", "-c", remedy)
+        checked = lab.muster("check", "lab.yaml", cwd=lab.write_config(lab.config({name: {}})))
+    finally:
+        known.write_text(before)
+        known.with_suffix(".old").unlink(missing_ok=True)
+
+    assert mended.code == 0, mended.err
+    assert checked.code == 0, checked.out
 
 
 # --- ways in ---------------------------------------------------------------------------------------------------

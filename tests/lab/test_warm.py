@@ -28,8 +28,9 @@ def test_a_cluster_is_kept_used_and_ended(lab: Lab) -> None:
         down = lab.muster("cluster", "down", "lab.yaml", cwd=cwd)
 
     assert "up" in again.out
-    assert {host["name"]: host["is_alive"] for host in status["hosts"]} == {"h1": True, "h2": True, "down": False}
-    rows = {case["device"]["host"]: case["verdict"] for case in json.loads(ran.out)["cases"]}
+    assert {host["name"]: host["alive"] for host in status["hosts"]} == {"h1": True, "h2": True, "down": False}
+    measured = [row for row in json.loads(ran.out)["rows"] if row["kind"] == "measured"]
+    rows = {row["definition"]["device_id"].partition("/")[0]: row["cells"]["forward_ms"]["verdict"] for row in measured}
     assert (ran.code, rows) == (3, {"h1": "ok", "h2": "ok", "down": "host_down"})
     assert daemons == kept
     assert all(daemons.values())

@@ -232,6 +232,13 @@ def test_little_disk_is_a_warning_and_too_little_for_an_environment_a_problem(
     assert (finding.remedy is None) == (level is Level.OK)
 
 
+def test_an_environment_with_cuda_needs_more() -> None:
+    report = a_good_report(condition={"disk.home_free_bytes": 8 * GIB})
+    with_gpu = replace(report, gpus=(a_gpu(),))
+    assert found(replace(report, gpus=()), "disk", installs=True).level is Level.OK
+    assert found(with_gpu, "disk", installs=True).text.endswith("an environment needs 11.0 GiB")
+
+
 def test_disk_names_both_places() -> None:
     report = a_good_report(condition={"disk.home_free_bytes": None})
     assert found(report, "disk").text == "the home not known: nobody looked, 40.0 GiB free in /tmp"
