@@ -45,9 +45,8 @@ if TYPE_CHECKING:
 
     from workers.guard import Will
 
-#: Runs the command ``ray`` as if gRPC's Python package were not there. Then it starts neither the client server, which
-#: would listen on one more port, nor the parts of the dashboard's agent that would do so; the rest needs no such thing.
-RAY: Final = 'import sys; sys.modules["grpc"] = None; from ray.scripts.scripts import main; main()'
+#: Runs the command ``ray`` through our own module.
+RAY: Final = ("-m", "workers.raystart")
 
 #: Ray's settings come by environment: its daemons inherit them.
 SETTINGS: Final = {
@@ -164,7 +163,7 @@ class RayNode:
     def _run_starter(self, order: StartRay, first_port: int, folder: Path) -> None:
         """Run ``ray start``, which returns when the daemons are up and leaves them behind."""
         python = os.path.expanduser(order.python)  # noqa: PTH111  # a Path would lose what `./python` says
-        argv = [python, "-u", "-c", RAY, *arguments(order, first_port, folder / _RAY_FOLDER)]
+        argv = [python, "-u", *RAY, *arguments(order, first_port, folder / _RAY_FOLDER)]
         # A file and not a pipe: what it leaves behind might hold the pipe open for ever.
         with (folder / _OUTPUT_FILE).open("wb") as output:
             try:

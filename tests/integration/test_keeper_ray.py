@@ -23,7 +23,7 @@ import pytest
 from orchestrator.reach.keeper import OrderFailedError, open_keeper
 from tests.integration.leaks import assert_no_more_than, held
 from tests.integration.local_reach import LocalReach
-from tests.integration.muster import survivors
+from tests.integration.muster import ROOT, survivors
 from workers import portblock
 from workers.orders import HOST_LABEL, PORTS_IN_BLOCK, RayStarted, RayStopped, StartRay, StopRay
 from workers.raynode import RAY
@@ -174,8 +174,8 @@ def bystander() -> Iterator[Path]:
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     subprocess.run(
-        [sys.executable, "-c", RAY, *argv],
-        env={**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)},
+        [sys.executable, *RAY, *argv],
+        env={**clean, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)},
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -188,16 +188,22 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(folder: Path, numbe
     assert summary["state"] == "interrupted"
 
 
-def test_two_runs_at_once_on_one_store_the_second_is_told_who_has_it(folder: Path) -> None:
-    with start("run", "small.yaml", "--set", "measure.steps=100000", cwd=folder) as process:
-        assert process.stderr is not None
-        _read_until(process.stderr, "starting")
-        second = muster("run", "small.yaml", cwd=folder)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert second.code == 2
-    assert f"pid {process.pid}" in second.err
-    assert "--store" in second.err
+def test_of_two_runs_at_once_the_second_waits_for_the_device_and_one_store_holds_both(folder: Path) -> None:
+    long = ("--set", "measure.steps=100000", "--set", "workloads.0.passes=[forward]")
+    with start("run", "small.yaml", *long, cwd=folder) as first:
+        assert first.stderr is not None
+        _read_until(first.stderr, "starting")
+        _wait_for_child(first)
+        with start("run", "small.yaml", cwd=folder) as second:
+            assert second.stderr is not None
+            waiting = _read_until(second.stderr, "held by")
+            first.send_signal(signal.SIGINT)
+            first.communicate(timeout=60)
+            out, err = second.communicate(timeout=120)
+    assert "localhost/cpu" in waiting
+    assert (first.returncode, second.returncode) == (130, 0), out + err
+    states = {run["state"] for run in json.loads(muster("runs", "--json", cwd=folder).out)}
+    assert states == {"interrupted", "finished"}
 
 
 @pytest.fixture
@@ -240,10 +246,11 @@ def test_the_commands_are_there_after_an_install() -> None:
     assert ended.stdout.startswith("muster ")
 
 
-def _read_until(stream: IO[str], text: str) -> None:
+def _read_until(stream: IO[str], text: str) -> str:
+    """Return the first line that has ``text`` in it."""
     for line in stream:
         if text in line:
-            return
+            return line
     raise AssertionError(f"the run ended without saying {text!r}")
 
 

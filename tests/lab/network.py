@@ -42,16 +42,19 @@ class Switch:
         """Lay a cable for each name to the network namespace of a process, where it is ``eth0``."""
         lines = []
         for name, pid in cables:
-            lines += [f"link add {name} type veth peer name eth0 netns {pid}", f"link set {name} master lab up"]
+            lines += [
+                f"link add name {name} type veth peer name eth0 netns {pid}",
+                f"link set dev {name} master lab up",
+            ]
         self._do(lines)
 
     def cut(self, name: str) -> None:
         """Pull a host's cable."""
-        self._do([f"link set {name} down"])
+        self._do([f"link set dev {name} down"])
 
     def heal(self, name: str) -> None:
         """Put it back."""
-        self._do([f"link set {name} up"])
+        self._do([f"link set dev {name} up"])
 
     def close(self) -> None:
         self._namespaces.close()

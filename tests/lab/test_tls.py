@@ -56,7 +56,6 @@ def test_with_tls_somebody_who_encrypts_but_has_no_certificate_opens_nothing(lab
     assert _opened(knock(lab, _speak_grpc(cluster), token=cluster.token, tls=tls)) == {}
 
 
-@pytest.mark.xfail(reason="Ray's agent for environments speaks plain HTTP, and serves whoever has the token")
 def test_with_tls_the_token_alone_does_not_open_ray_s_agent_for_environments(lab: Lab, cluster: Standing) -> None:
     doors = tuple(set(cluster.doors) - set(_speak_grpc(cluster)))
 
