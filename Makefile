@@ -18,11 +18,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-$(TENSORFLOW)
 DEVELOPMENT := $(VENV)/.installed-dev-$(TENSORFLOW)
 
-.PHONY: help setup setup-dev system run test test-fast lab lint format golden bench lock wheel clean
+.PHONY: help setup setup-dev system run test test-fast test-slow lab lint format golden bench lock wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
+	@echo "  make test-slow    what takes longer: environments, clusters that are kept, every port knocked at"
 	@echo "  make lab hosts=4  real hosts on this machine to try it on, as root, until Ctrl-C"
 	@echo "  make lint         ruff, mypy, import-linter"
 	@echo "  make format       let ruff lay out the code"
@@ -57,8 +58,11 @@ run: setup
 	@$(BIN)/muster run $(CONFIG)
 
 test: setup-dev system
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
 	$(BIN)/python tests/pure_coverage.py
+
+test-slow: setup-dev system
+	$(BIN)/python -m pytest -m slow
 
 test-fast: setup-dev
 	$(BIN)/python -m pytest -x -q tests/unit tests/properties tests/contract

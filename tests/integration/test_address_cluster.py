@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.integration.foreign import Foreign
 
+pytestmark = pytest.mark.slow
+
 _CONFIG = """\
 version: 1
 name: theirs

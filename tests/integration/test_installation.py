@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from orchestrator.reach.keeper import Keeper
 
+pytestmark = pytest.mark.slow
+
 #: Several times pip, on a machine that is busy with other things.
 PATIENCE_S = 120.0
 

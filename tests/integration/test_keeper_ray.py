@@ -55,6 +55,8 @@ ORDER = StartRay(
     token=TOKEN,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:

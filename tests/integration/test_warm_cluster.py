@@ -19,6 +19,8 @@ from tests.integration.muster import SMALL, Ended, muster, start, survivors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 #: Seconds for a cluster to come up on a machine with much else to do.
 PATIENCE_S = 90.0
 

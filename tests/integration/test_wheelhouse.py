@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from orchestrator.reach.requirements import Pin
     from orchestrator.reach.wheelhouse import Wheelhouse
 
+pytestmark = pytest.mark.slow
+
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TARGET = Target(kind="cpu", python_minor=MINOR, machine="x86_64")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 #: Ray, TensorFlow and all that they need are unpacked on one host, and it may have to be downloaded first.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 _TIMEOUT_S = 900.0
 

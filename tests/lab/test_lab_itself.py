@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.lab.bystander import Bystander
     from tests.lab.hosts import Host
 
+pytestmark = pytest.mark.slow
+
 #: Never asks anybody anything.
 _SSH = ("ssh", "-o", "BatchMode=yes")
 

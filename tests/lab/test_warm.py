@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_a_cluster_is_kept_used_and_ended(lab: Lab) -> None:
