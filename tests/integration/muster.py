@@ -7,9 +7,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -35,8 +38,19 @@ def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **extra}
 
 
-def start(*arguments: str, cwd: Path, **extra: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+class Started(subprocess.Popen[str]):
+    """A run that does not outlive a test that fails beside it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self.poll() is None:
+            self.terminate()
+        super().__exit__(kind, error, trace)
+
+
+def start(*arguments: str, cwd: Path, **extra: str) -> Started:
+    return Started(
         [sys.executable, "-m", "orchestrator.cli.app", *arguments],
         cwd=cwd,
         env=environment(**extra),

@@ -62,6 +62,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_the_token_guards_the_cluster_and_nothing_is_left_of_it() -> None:
     root = Path(__file__).parents[2]
     clean = {name: value for name, value in environment().items() if not name.startswith("RAY_")}

@@ -171,6 +171,7 @@ def test_a_connection_that_breaks_ends_its_channels(lab: SshLab) -> None:
     reached(at(server.port), act)
 
 
+@pytest.mark.slow
 def test_a_connection_on_which_nothing_comes_is_given_up_within_twenty_seconds(lab: SshLab) -> None:
     assert KEEPALIVE_INTERVAL_S * (KEEPALIVE_COUNT + 1) <= 20
     server = lab.server()

@@ -66,4 +66,7 @@ def other_interpreter() -> Path | None:
 def _candidates(minor: str) -> list[Path]:
     named = shutil.which(f"python{minor}")
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    return [*([] if named is None else [Path(named)]), *pyenv.glob(f"versions/{minor}.*/bin/python")]
+    # Beside our own, which is where version managers put them, whatever the home is.
+    beside = Path(sys.base_prefix).resolve().parent
+    others = [*pyenv.glob(f"versions/{minor}.*/bin/python"), *beside.glob(f"*{minor}.*/bin/python")]
+    return [*([] if named is None else [Path(named)]), *others]
