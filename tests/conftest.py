@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -24,6 +25,10 @@ hypothesis.settings.register_profile("fast", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.register_profile("storm", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("MUSTER_HYPOTHESIS", "ci" if os.environ.get("CI") else "fast"))
+
+# Started in the background by a shell, this process ignores Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray reads these once, when it is imported, and some test modules import it.
 os.environ.update({**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"})

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from tests.integration.muster import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,6 +24,9 @@ _VOLATILE: Final = ("tmp", "dev/shm", "var/tmp", "run")
 
 #: Where leases are: the files may stay, a lock on one may not.
 _LEASES: Final = "tmp/muster-leases"
+
+#: The checkout is this machine's, and may itself be in a folder that is otherwise empty.
+_CHECKOUT: Final = f"{ROOT}/".removeprefix("/")
 
 #: What may stay in a home: code and environments by their hashes; what TensorFlow's Keras writes when it is imported;
 #: where clusters that are kept are written down; and where people work.
@@ -100,7 +105,7 @@ class Watch:
             yield from (
                 f"/{path}"
                 for path in _below(self._root / folder, folder)
-                if path != _LEASES and not path.startswith(f"{_LEASES}/")
+                if path != _LEASES and not path.startswith((f"{_LEASES}/", _CHECKOUT))
             )
         yield from (f"~/{path}" for path in _below(self._home, "") if not _may_stay(path))
 
