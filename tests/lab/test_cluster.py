@@ -195,6 +195,7 @@ def test_check_says_what_mends_the_others(findings: Findings, name: str, check: 
     assert re.search(remedy, finding["remedy"] or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unknown", "changed"])
 def test_the_command_that_check_names_makes_a_key_known(lab: Lab, findings: Findings, name: str) -> None:
     known = lab.head.home / ".ssh" / "known_hosts"
