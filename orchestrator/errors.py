@@ -95,3 +95,18 @@ class ClusterError(MusterError):
     """Ray could not be started or reached."""
 
     exit_code = ExitCode.NOTHING_RAN
+
+
+# --- what others say, for our messages -------------------------------------------------------------------------
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says; its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def last_line(text: str, otherwise: str) -> str:
+    """Return the last line of what a program said; ``otherwise`` where it said nothing."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else otherwise

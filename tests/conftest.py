@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from orchestrator.cluster.driver import RAY_ENVIRONMENT
+from orchestrator.cluster.driver import TOKEN_ENVIRONMENT
 from orchestrator.cluster.local import LocalCluster
 from tests.builders import a_device
 from workers.lease import FOLDER_VARIABLE
@@ -31,7 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray reads these once, when it is imported, and some test modules import it.
-os.environ.update({**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"})
+os.environ.update(TOKEN_ENVIRONMENT)
 
 
 @pytest.fixture(scope="session", autouse=True)

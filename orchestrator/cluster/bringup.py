@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cluster.driver import Entrance, TlsFiles
+from orchestrator.cluster.driver import LOOPBACK, OBJECT_STORE_BYTES, Entrance, TlsFiles
 from orchestrator.errors import ClusterError
 from workers.orders import CA_FILE, CERTIFICATE_FILE, HOST_LABEL, KEY_FILE, StartRay
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.cluster.session import HostSession
     from orchestrator.config.schema import ClusterConfig, LimitsConfig
     from workers.orders import RayStarted, TlsMaterial
-
-#: Bytes of Ray's object store. Results are passed inline, so the smallest that Ray accepts (75 MiB) with some room.
-OBJECT_STORE_BYTES: Final = 80 * 2**20
-
-#: Where Ray listens when no other machine takes part: loopback, and an address that Ray does not replace.
-LOOPBACK: Final = "127.0.0.2"
 
 #: Label of a Ray node that counts the GPUs that it has in this cluster.
 GPUS_LABEL: Final = "muster.gpus"

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.errors import ClusterError
+from orchestrator.errors import ClusterError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -21,6 +21,16 @@ RAY_ENVIRONMENT: Final = {
     # Otherwise Ray tries to rebuild the environment on each worker when it was started under `uv run`.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+
+#: The same for clusters that we bring up: each has a token.
+TOKEN_ENVIRONMENT: Final = {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"}
+
+#: Bytes of Ray's object store. Results are passed inline, so the smallest that Ray accepts (75 MiB) with some room.
+OBJECT_STORE_BYTES: Final = 80 * 2**20
+
+#: Where Ray listens when no other machine takes part. It replaces 127.0.0.1 by the machine's outward address, which may
+#: change while a laptop moves; this one it keeps.
+LOOPBACK: Final = "127.0.0.2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +93,12 @@ async def joined(entrance: Entrance, *, code: Path | None = None) -> AsyncIterat
             await asyncio.to_thread(_disconnect)
 
 
+def load_ray(settings: Mapping[str, str]) -> None:
+    """Import Ray, which takes half a second, with its settings in place; they stay, for it reads them when it likes."""
+    os.environ.update(settings)
+    import ray  # noqa: F401  # it is the import that takes time
+
+
 def nodes() -> tuple[RayNode, ...]:
     """Return the live nodes of the cluster that this process is connected to."""
     import ray
@@ -115,7 +131,7 @@ def _connect(entrance: Entrance, code: Path | None) -> None:
         ray.init(address=entrance.address, log_to_driver=False, configure_logging=False, **own)
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, OSError and its own; all mean the same here
         ray.shutdown()
-        raise ClusterError(f"the Ray cluster at {entrance.address} cannot be joined: {_first_line(error)}") from error
+        raise ClusterError(f"the Ray cluster at {entrance.address} cannot be joined: {first_line(error)}") from error
 
 
 def _disconnect() -> None:
@@ -137,8 +153,3 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

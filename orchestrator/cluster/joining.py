@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import workers
 from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
-from orchestrator.cluster.driver import joined
+from orchestrator.cluster.driver import joined, load_ray
 from orchestrator.cluster.trial import visit
 from orchestrator.diagnosis import Finding, Level
+from orchestrator.errors import last_line
 from workers import codec
 from workers.protocol import HostReport, Verdict
 
@@ -88,8 +87,7 @@ class JoinedCluster:
 
     def preload(self) -> None:
         """Import Ray with its settings in place; they stay, for it reads them whenever it likes."""
-        os.environ.update(self._entrance.environment())
-        importlib.import_module("ray")
+        load_ray(self._entrance.environment())
 
     @contextlib.asynccontextmanager
     async def running(self, devices: Sequence[Device]) -> AsyncIterator[ClusterHandle]:
@@ -145,7 +143,7 @@ class JoinedCluster:
             return _unanswered(host, Verdict.HOST_DOWN, f"no answer through Ray within {timeout_s:.0f} s")
         except Exception as error:  # Ray has thirty kinds of them; what a person needs is in the text
             verdict = Verdict.UNSUPPORTED if _is_ours(error) else Verdict.HOST_DOWN
-            return _unanswered(host, verdict, _last_line(error))
+            return _unanswered(host, verdict, last_line(str(error), type(error).__name__))
 
 
 def _unanswered(host: str, verdict: Verdict, text: str) -> Finding:
@@ -211,8 +209,3 @@ def _is_ours(error: Exception) -> bool:
     import ray
 
     return isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError | codec.CodecError)
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import shutil
 import sys
@@ -14,8 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
-from orchestrator.cluster.driver import RAY_ENVIRONMENT, Entrance, environment
-from orchestrator.errors import ClusterError
+from orchestrator.cluster.driver import (
+    LOOPBACK,
+    OBJECT_STORE_BYTES,
+    TOKEN_ENVIRONMENT,
+    Entrance,
+    environment,
+    load_ray,
+)
+from orchestrator.errors import ClusterError, last_line
 from workers import codec
 from workers.protocol import HostReport
 
@@ -28,14 +34,6 @@ if TYPE_CHECKING:
 
 #: Seconds that the probe may take; it answers in a tenth of one.
 PROBE_TIMEOUT_S: Final = 30.0
-
-#: Bytes of Ray's object store. Results are passed inline, so the smallest that Ray accepts (75 MiB) with some room.
-OBJECT_STORE_BYTES: Final = 80 * 2**20
-
-#: Ray replaces 127.0.0.1 by the machine's outward address, which may change while a laptop moves; this one it keeps.
-LOOPBACK: Final = "127.0.0.2"
-#: What Ray reads when it is imported, and its daemons inherit.
-_SETTINGS: Final = {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"}
 
 
 class LocalCluster:
@@ -64,16 +62,16 @@ class LocalCluster:
             await process.wait()
             raise ClusterError(f"the probe of this machine did not answer within {PROBE_TIMEOUT_S:.0f} s") from error
         if process.returncode != 0:
+            said = last_line(err.decode("utf-8", "replace"), "it said nothing")
             raise ClusterError(
-                f"the probe of this machine failed (exit {process.returncode}): {_last_line(err)}",
+                f"the probe of this machine failed (exit {process.returncode}): {said}",
                 remedy=f"run `{sys.executable} -m workers.probe --host {self._host}` to see it whole",
             )
         return Survey(reports=(codec.from_json(HostReport, out),))
 
     def preload(self) -> None:
         """Import Ray with its settings in place; they stay, for it reads them whenever it likes."""
-        os.environ.update(_SETTINGS)
-        import ray  # noqa: F401  # it is the import that takes time
+        load_ray(TOKEN_ENVIRONMENT)
 
     @contextlib.asynccontextmanager
     async def running(self, devices: Sequence[Device]) -> AsyncIterator[ClusterHandle]:
@@ -169,8 +167,3 @@ def _removed_at_end(directory: Path) -> Iterator[None]:
             (directory / "token").unlink(missing_ok=True)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

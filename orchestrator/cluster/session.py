@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from orchestrator.diagnosis import Finding, Level, clock_finding
+from orchestrator.diagnosis.software import minor
 from orchestrator.errors import ClusterError
 from orchestrator.reach.base import Destination, Step, UnreachableError
 from orchestrator.reach.choice import is_here, reach_of
@@ -147,7 +148,7 @@ class HostSession:
     @property
     def python_minor(self) -> str:
         """Version of the interpreter that the keeper runs under: ``3.11``."""
-        return ".".join(self._opened.greeting.python_version.split(".")[:2])
+        return minor(self._opened.greeting.python_version)
 
     @property
     def machine(self) -> str:

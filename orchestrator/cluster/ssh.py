@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
 from orchestrator.cluster.bringup import BringUp, label_of
-from orchestrator.cluster.driver import RAY_ENVIRONMENT, joined
+from orchestrator.cluster.driver import TOKEN_ENVIRONMENT, joined, load_ray
 from orchestrator.cluster.session import HostSession
 from orchestrator.config.schema import HostDefaults
 from orchestrator.reach.wheelhouse import wheelhouse
@@ -99,8 +97,7 @@ class SshCluster:
     def preload(self) -> None:
         """Import Ray, unless it has to know of certificates that are not there yet: it reads its settings then."""
         if not self._config.cluster.tls:
-            os.environ.update(RAY_ENVIRONMENT | {"RAY_AUTH_MODE": "token"})
-            importlib.import_module("ray")
+            load_ray(TOKEN_ENVIRONMENT)
 
     @contextlib.asynccontextmanager
     async def running(self, devices: Sequence[Device]) -> AsyncIterator[ClusterHandle]:

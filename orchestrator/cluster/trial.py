@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cluster.driver import RayNode, nodes
-from orchestrator.errors import ClusterError
+from orchestrator.errors import ClusterError, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,8 +99,9 @@ def explain(text: str, entrance: Entrance) -> ClusterError:
             f"this machine is not a part of the cluster {at}, and Ray takes drivers from its own nodes only",
             remedy="run muster on one of the cluster's nodes, such as inside the Slurm job that started it",
         )
+    said = last_line(text, "Ray ended without a word").strip()
     return ClusterError(
-        f"the cluster {at} cannot be joined: {_last_line(text)}",
+        f"the cluster {at} cannot be joined: {said}",
         remedy="if it is encrypted, set RAY_USE_TLS and RAY_TLS_* as its nodes have them",
     )
 
@@ -158,11 +159,6 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "Ray ended without a word"
 
 
 # --- the visitor -----------------------------------------------------------------------------------------------

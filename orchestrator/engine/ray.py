@@ -32,6 +32,7 @@ from orchestrator.dispatch.messages import (
 )
 from orchestrator.dispatch.policies import must_be_alone
 from orchestrator.dispatch.settings import HostConcurrency
+from orchestrator.errors import first_line
 from workers import codec
 from workers.agent import DeviceAgent, news_from_json
 from workers.protocol import (
@@ -240,7 +241,7 @@ class RayEngine:
                 case_key=case.key,
                 attempt=act.attempt,
                 verdict=Verdict.CRASHED,
-                reason=f"{meaning.text}: {_first_line(error)}",
+                reason=f"{meaning.text}: {first_line(error)}",
             )
         finally:
             answer.cancel()
@@ -288,7 +289,7 @@ class RayEngine:
             await _end(agent, is_ready=act.device_id in self._ready)
 
     def _lost(self, device_id: str, error: BaseException) -> None:
-        reason = f"{meaning_of(error).text}: {_first_line(error)}"
+        reason = f"{meaning_of(error).text}: {first_line(error)}"
         self._occurrences.put_nowait(DeviceLost(at=self.now(), device_id=device_id, reason=reason))
 
 
@@ -314,8 +315,3 @@ def _as_actor(agent_class: type) -> Any:
         max_task_retries=0,
         max_concurrency=AGENT_CONCURRENCY,
     )(agent_class)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

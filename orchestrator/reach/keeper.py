@@ -8,7 +8,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from orchestrator.errors import ClusterError
+from orchestrator.errors import ClusterError, last_line
 from orchestrator.reach.base import ChannelClosedError
 from orchestrator.reach.code import CodeSought, first_line, packed_code
 from orchestrator.reach.interpreter import REMEDY, NoInterpreterError, command, find_interpreter
@@ -190,7 +190,7 @@ async def open_keeper(reach: Reach, *, python: str | None, grace_s: float) -> Ke
         return await asyncio.wait_for(_greeted(channel, grace_s), GREETING_TIMEOUT_S)
     except ChannelClosedError as error:
         await channel.close()
-        said = _last_line(channel.complaint) or error.message
+        said = last_line(channel.complaint, error.message)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise NoInterpreterError(
             f"{chosen} did not run our code: {said}", remedy=REMEDY.format(version=version)
@@ -245,8 +245,3 @@ async def _chunks(path: Path, size: int) -> AsyncIterator[bytes]:
                 raise ClusterError(f"{path} got shorter while it was sent")
             missing -= len(chunk)
             yield chunk
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
