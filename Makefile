@@ -88,11 +88,11 @@ bench: setup-dev
 
 # Exact versions with hashes, and no registry's address.
 lock: setup-dev
-	for kind in cpu gpu; do $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	for kind in cpu gpu; do $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.10 --generate-hashes \
 	  --no-emit-index-url --no-header --extra $$kind --output-file requirements/$$kind.txt pyproject.toml; done
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev --constraint requirements/cpu.txt --output-file requirements/dev.txt pyproject.toml
-	for kind in cpu gpu; do $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	for kind in cpu gpu; do $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.10 --generate-hashes \
 	  --no-emit-index-url --no-header --constraint requirements/$$kind.txt \
 	  --output-file orchestrator/reach/data/hosts-$$kind.txt requirements/hosts-$$kind.in; done
 
