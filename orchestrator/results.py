@@ -41,6 +41,8 @@ class CaseResult:
     #: Why there is no figure, or why it is doubtful.
     reason: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    #: Results that came after their attempt had been given up or tried again: kept beside, in no figure.
+    superseded: tuple[Attempt, ...] = ()
 
     @property
     def result(self) -> Result | None:
@@ -64,6 +66,8 @@ class NewRun:
     simulated: bool
     muster_version: str
     cases: tuple[Case, ...]
+    #: The run whose cases it runs again, if it was made so.
+    rerun_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +83,7 @@ class RunSummary:
     cases: int
     #: Cases that ended with a figure.
     figures: int
+    rerun_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +102,28 @@ class Run:
     muster_version: str
     #: In the plan's order.
     cases: tuple[CaseResult, ...]
+    rerun_of: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quarantine:
+    """A device or host that is put aside: runs give it no cases until the time is over or somebody releases it."""
+
+    #: ``host/selector`` of a device, or a host's name.
+    target: str
+    #: With time zone, UTC.
+    since: datetime.datetime
+    until: datetime.datetime
+    #: Cases in a row that failed there.
+    failures: int
+    #: Why the last of them failed.
+    reason: str
+    #: The run that put it aside.
+    run_id: str
+
+    def covers(self, device_id: str) -> bool:
+        """Return whether a device, by its id, is put aside by this: itself or its host."""
+        return self.target in (device_id, device_id.partition("/")[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 #: Raised when a message changes in a way that an older agent or head cannot read.
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 #: Raised when the way time is taken changes, so that figures before and after are never ranked together.
 METHOD_VERSION: Final = 1
@@ -41,6 +41,13 @@ class Verdict(str, enum.Enum):
         """True where the case was measured, even if the figure is doubtful."""
         return self in _WITH_FIGURE
 
+    @property
+    def is_final(self) -> bool:
+        """True where going on with the run would not try the case again: it was not merely stopped or never begun."""
+        return self not in _OPEN
+
+
+_OPEN: Final = frozenset({Verdict.CANCELLED, Verdict.NOT_RUN})
 
 _WITH_FIGURE: Final = frozenset({Verdict.OK, Verdict.NOISY, Verdict.THROTTLED, Verdict.CONTENDED})
 
@@ -95,6 +102,15 @@ class Phase(str, enum.Enum):
     WARMUP = "warmup"
     MEASURE = "measure"
     PEAK = "peak"
+
+
+class HeadLoss(str, enum.Enum):
+    """What an agent does with a case that is at work when the head has gone."""
+
+    #: Measure it to its end, keep the result on the host, then end.
+    FINISH = "finish"
+    #: End it at once, keep what it gave on the host, then end.
+    STOP = "stop"
 
 
 class StoppedBy(str, enum.Enum):
@@ -215,6 +231,16 @@ class AttemptRequest:
     #: Name of the head's machine, for those who have to wait.
     head: str = ""
     protocol_version: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentSettings:
+    """What an agent is told once, when it is made."""
+
+    run_id: str
+    #: Seconds without a sign of the head after which it counts as gone; ``None`` to wait for it for ever.
+    head_timeout_s: float | None = None
+    on_head_loss: HeadLoss = HeadLoss.FINISH
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

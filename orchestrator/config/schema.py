@@ -28,7 +28,7 @@ from orchestrator.config.kinds import (
 )
 from orchestrator.config.measurement import LayoutChoice, MeasureConfig, SweepEntry, UntilConfig, WorkloadConfig
 from orchestrator.config.selectors import MAX_HOSTS, DeviceSelector, count_hosts
-from workers.protocol import Sampling
+from workers.protocol import HeadLoss, Sampling
 
 __all__ = [
     "ClusterConfig",
@@ -127,11 +127,32 @@ class LimitsConfig(Keys):
     attempts: Annotated[Positive, Field(le=100)] = Field(
         2, description="How often a case is tried at most, the first time counted."
     )
+    retry_delay_s: Seconds = Field(
+        5.0,
+        alias="retry_delay",
+        description="From a failed attempt to the next one of its case, doubled each time; other cases go first: 5s.",
+    )
+    queue_timeout_s: Seconds = Field(
+        86_400.0,
+        alias="queue_timeout",
+        description="How long after the run's begin a case may still be waiting for its turn: 24h.",
+    )
     host_grace_s: Seconds = Field(
         60.0,
         alias="host_grace",
-        description="How long a host may be silent before its cases are given up: 1m.",
-        json_schema_extra=not_yet("hosts that go and come back"),
+        description="How long a host or an agent may be gone before its cases are given up: 1m.",
+    )
+    head_grace_s: Seconds = Field(
+        60.0,
+        alias="head_grace",
+        description="How long an agent goes on without a sign of the head before the head counts as gone: 1m.",
+    )
+    quarantine_after: Whole = Field(
+        3,
+        description="Cases in a row that must fail on a device, or on a host, for it to be put aside; 0 for never.",
+    )
+    quarantine_time_s: Seconds = Field(
+        3600.0, alias="quarantine_time", description="How long what was put aside gets no cases: 1h."
     )
 
 
@@ -153,6 +174,10 @@ class PolicyConfig(Keys):
     order: Order = Field(
         Order.INTERLEAVED,
         description="interleaved: every device soon has a figure; sequential: as written; random: shuffled by `seed`.",
+    )
+    on_head_loss: HeadLoss = Field(
+        HeadLoss.FINISH,
+        description="What agents do with the case at work when the head has gone: finish it and keep the result; stop.",
     )
     seed: Whole = Field(0, description="What the random order is made from: the same seed gives the same order.")
 
@@ -231,8 +256,10 @@ class Config(Keys):
     )
     rerun: Rerun = Field(
         Rerun.NEVER,
-        description="Which cases of a finished run are run again by themselves.",
-        json_schema_extra=not_yet("running cases again by themselves"),
+        description=(
+            "Which cases are run again by themselves, once, when the run has ended: none; those without a figure;"
+            " all of them."
+        ),
     )
 
     @field_validator("hosts")

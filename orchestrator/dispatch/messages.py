@@ -79,6 +79,32 @@ class CaseFinished:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResultRecovered:
+    """An agent that has just come up found the result of an attempt on its host that the head never acknowledged."""
+
+    at: float
+    case_key: str
+    attempt: int
+    result: Result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostSilent:
+    """A host has given no sign of life for longer than our heartbeat allows; it may come back."""
+
+    at: float
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostHeard:
+    """A host that was silent gives signs of life again."""
+
+    at: float
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeadlinePassed:
     """The time that :attr:`Dispatcher.next_deadline` named has come."""
 
@@ -102,6 +128,9 @@ Event: TypeAlias = (
     | CaseStarted
     | CaseMeasured
     | CaseFinished
+    | ResultRecovered
+    | HostSilent
+    | HostHeard
     | DeadlinePassed
     | StopRequested
 )
@@ -160,4 +189,33 @@ class RecordVerdict:
     reason: str | None
 
 
-Command: TypeAlias = PrepareDevice | StartCase | CancelCase | ReleaseDevice | RecordAttempt | RecordVerdict
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcknowledgeResult:
+    """The store has the result of an attempt: its agent may forget it. Given by the runner, not by the dispatcher."""
+
+    device_id: str
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PutAside:
+    """A device or a host has failed too often in a row: it gets no more cases, in this run and for a while after."""
+
+    #: ``host/selector`` of a device, or a host's name.
+    target: str
+    failures: int
+    #: Why the last of them failed.
+    reason: str
+
+
+Command: TypeAlias = (
+    PrepareDevice
+    | StartCase
+    | CancelCase
+    | ReleaseDevice
+    | RecordAttempt
+    | RecordVerdict
+    | AcknowledgeResult
+    | PutAside
+)

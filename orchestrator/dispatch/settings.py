@@ -26,5 +26,13 @@ class DispatchSettings:
     case_timeout_s: float = 600.0
     #: Seconds from the child's last word until its result must be on the head.
     collect_timeout_s: float = 30.0
+    #: Seconds from a failed attempt to the next one of its case, doubled with each attempt.
+    retry_delay_s: float = 0.0
+    #: Seconds from the run's begin until every case must have begun.
+    queue_timeout_s: float = 86_400.0
+    #: Seconds that a host may be silent, or a device without an agent, before its cases are given up.
+    host_grace_s: float = 60.0
+    #: Cases that must fail in a row on a device, or on a host, for it to be put aside; 0 for never.
+    quarantine_after: int = 0
     #: Seconds from ``CancelCase`` until the attempt must have ended; after that the device is taken as lost.
     cancel_timeout_s: float = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
     CancelCase,
     CaseFinished,
     CaseGranted,
@@ -13,8 +14,11 @@ from orchestrator.dispatch.messages import (
     CaseWaiting,
     DeviceLost,
     DeviceReady,
+    HostHeard,
+    HostSilent,
     PrepareDevice,
     ReleaseDevice,
+    ResultRecovered,
     StartCase,
 )
 from workers.protocol import Progress
@@ -23,11 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: What an engine can be told to do.
-Act: TypeAlias = PrepareDevice | StartCase | CancelCase | ReleaseDevice
+Act: TypeAlias = PrepareDevice | StartCase | CancelCase | ReleaseDevice | AcknowledgeResult
 
 #: What an engine can tell of: events for the dispatcher, and progress for people.
 Occurrence: TypeAlias = (
-    DeviceReady | DeviceLost | CaseWaiting | CaseGranted | CaseStarted | CaseMeasured | CaseFinished | Progress
+    DeviceReady
+    | DeviceLost
+    | CaseWaiting
+    | CaseGranted
+    | CaseStarted
+    | CaseMeasured
+    | CaseFinished
+    | ResultRecovered
+    | HostSilent
+    | HostHeard
+    | Progress
 )
 
 
@@ -38,6 +52,13 @@ class Engine(Protocol):
     ``Progress``, ``CaseMeasured`` and ``CaseFinished``, or by ``DeviceLost``; where somebody else has the device, by
     ``CaseWaiting``, once or more, and ``CaseGranted`` before. A cancelled case still ends with ``CaseFinished``. Events
     are stamped with :meth:`now`.
+
+    A device that was lost may be prepared again, any number of times: the engine finds out whether its host is back and
+    brings up another agent. Between ``PrepareDevice`` and ``DeviceReady`` come the results that the host still keeps of
+    this run and device, each as ``ResultRecovered``: all that finished and were never acknowledged. Results are kept
+    there until ``AcknowledgeResult``, which is answered by nothing. ``HostSilent`` and ``HostHeard`` come by turns, for
+    hosts with a prepared device; while a host is silent its acts are still under way. A call that was cut off is taken
+    up again by the engine: ``DeviceLost`` means that the agent itself is gone.
     """
 
     #: True where figures are invented: every row says so.
