@@ -350,6 +350,7 @@ _STORED: Final = {
     "runs.overrides": "JSON list of `--set …` and `--only …` as typed.",
     "runs.simulated": "1 where the figures are invented.",
     "runs.muster_version": "Of the head.",
+    "runs.rerun_of": "The run that it repeats; `NULL` for most.",
     "environments.hash": "SHA-256 of the JSON.",
     "environments.json": "The facts, as JSON: see [environment facts](environment-facts.md).",
     "cases.id": "",
@@ -380,6 +381,18 @@ _STORED: Final = {
     "samples.kind": "`warmup` or `measured`.",
     "samples.count": "How many.",
     "samples.ms": "Milliseconds in the order they were taken, 8 bytes each: IEEE 754 binary64, little-endian.",
+    "late_results.id": "",
+    "late_results.case_id": "",
+    "late_results.number": "Of the attempt that it is of.",
+    "late_results.received_at": "When it came, on the clock of the head.",
+    "late_results.result": "The result as JSON, samples included.",
+    "quarantines.target": "`host/selector` of a device, or a host's name.",
+    "quarantines.simulated": "1 where it is one of a made-up lab.",
+    "quarantines.since": "",
+    "quarantines.until": "When it gets cases again.",
+    "quarantines.failures": "Cases in a row that failed there.",
+    "quarantines.reason": "Why the last of them failed.",
+    "quarantines.run_id": "The run that put it aside.",
 }
 
 

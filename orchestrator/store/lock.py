@@ -1,13 +1,15 @@
 """Who writes: runs side by side, or one that prepares the store, alone. Held by the kernel, so that a crash frees it.
 
-Runs need no lock against each other, for the database gives each of their short transactions its turn; what they hold
-says that they are at work, and keeps the store from being migrated under them. Readers never wait.
+Different runs need no lock against each other, for the database gives each of their short transactions its turn; what
+they hold says that they are at work, keeps the store from being migrated under them, and keeps two processes from going
+on with the same run. Readers never wait.
 """
 
 from __future__ import annotations
 
 import datetime
 import fcntl
+import hashlib
 import os
 import socket
 import struct
@@ -29,6 +31,11 @@ _SLOTS: Final = 64
 
 #: The text of the holder in slot ``n`` is at ``n * _SLOT_BYTES``; longer ones are cut, and then mean nothing.
 _SLOT_BYTES: Final = 1024
+
+#: Where the bytes begin of which each run locks one that is its own, far behind every text; a lock needs no byte to lie
+#: there. Two ids share a byte once in 2**48.
+_RUNS_START: Final = 2**52
+_RUN_BYTES: Final = 6
 
 #: Seconds between looks whether a store is prepared; the kernel cannot wait for a lock until a deadline.
 _POLL_S: Final = 0.05
@@ -61,10 +68,13 @@ def this_process(run_id: str | None) -> Holder:
 
 
 class WriterLock(Protocol):
-    """Held by any number of runs, or by one that prepares the store."""
+    """Held by any number of runs, each once, or by one that prepares the store."""
 
     def held(self, holder: Holder) -> AbstractContextManager[None]:
-        """Hold the lock for ``holder``: alone where it has no run. Raises StoreBusyError naming who is in the way."""
+        """Hold the lock for ``holder``: alone where it has no run. Raises StoreBusyError naming who is in the way.
+
+        In the way are whoever prepares the store, the same run at work elsewhere, and to one who prepares any run.
+        """
 
     def holders(self) -> tuple[Holder, ...]:
         """Return who holds the lock now, without taking it."""
@@ -75,8 +85,9 @@ class FileLock:
 
     Open file description locks (fcntl(2)): unlike ``flock`` they can be asked for without being taken, unlike plain
     POSIX locks they bind two openings in one process too. The file stays; only the locks on it mean something: each
-    run has one on a byte of its own, its slot, and whoever prepares the store on all of them. ``wait_s`` is how long
-    somebody else's preparing is waited for.
+    run has one on the first free slot, beside its name, and one on a byte that its id leads to, so that no run is held
+    twice; whoever prepares the store has one on all of them. ``wait_s`` is how long somebody else's preparing is waited
+    for.
     """
 
     def __init__(self, database: Path, *, wait_s: float = 0.0) -> None:
@@ -128,8 +139,8 @@ class FileLock:
 
     def _slot(self, descriptor: int, holder: Holder) -> int:
         until = time.monotonic() + self._wait_s
-        while (slot := _locked_slot(descriptor, alone=holder.run_id is None)) is None:
-            others = self.holders()
+        while (slot := _locked_slot(descriptor, holder.run_id)) is None:
+            others = _in_the_way(holder, self.holders())
             if time.monotonic() >= until or any(other.run_id for other in others):
                 raise busy(self._place, "; ".join(map(str, others)) or "another run is using this store")
             time.sleep(_POLL_S)
@@ -145,7 +156,9 @@ class MemoryLock:
     @contextmanager
     def held(self, holder: Holder) -> Iterator[None]:
         """Hold the lock for ``holder``; raises StoreBusyError."""
-        in_the_way = [other for other in self._holders if holder.run_id is None or other.run_id is None]
+        in_the_way = [
+            other for other in self._holders if None in (holder.run_id, other.run_id) or holder.run_id == other.run_id
+        ]
         if in_the_way:
             raise busy("the store in memory", "; ".join(map(str, in_the_way)))
         self._holders.append(holder)
@@ -159,11 +172,22 @@ class MemoryLock:
         return tuple(self._holders)
 
 
-def _locked_slot(descriptor: int, *, alone: bool) -> int | None:
-    """Lock every slot, or a free one; return the first that is locked, or ``None`` where somebody is in the way."""
-    if alone:
+def _in_the_way(holder: Holder, others: tuple[Holder, ...]) -> tuple[Holder, ...]:
+    """Return those who keep a holder from the lock: the same run where it is at work, for no other run would."""
+    return tuple(other for other in others if other.run_id == holder.run_id) or others
+
+
+def _locked_slot(descriptor: int, run_id: str | None) -> int | None:
+    """Lock everything, or a run's byte and a free slot; return the slot, or ``None`` where somebody is in the way."""
+    if run_id is None:
         return 0 if _lock(descriptor, 0, 0) else None
+    if not _lock(descriptor, _byte_of(run_id), 1):
+        return None
     return next((slot for slot in range(_SLOTS) if _lock(descriptor, slot, 1)), None)
+
+
+def _byte_of(run_id: str) -> int:
+    return _RUNS_START + int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:_RUN_BYTES], "big")
 
 
 def _lock(descriptor: int, start: int, length: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, func, select
 
 from orchestrator.store.rows import MEASURED, WARMUP
-from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, RUNS, SAMPLES
+from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, RUNS, SAMPLES
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ ATTEMPTS_WHOLE: Final = (
     .join(_WARMUP_STEPS, and_(_WARMUP_STEPS.c.attempt_id == ATTEMPTS.c.id, _WARMUP_STEPS.c.kind == WARMUP))
     .join(_MEASURED_STEPS, and_(_MEASURED_STEPS.c.attempt_id == ATTEMPTS.c.id, _MEASURED_STEPS.c.kind == MEASURED))
     .order_by(ATTEMPTS.c.case_id, ATTEMPTS.c.number)
+)
+
+
+#: Results that came too late, in the order in which they came.
+LATE_IN_ORDER: Final = (
+    select(LATE_RESULTS).join(CASES, LATE_RESULTS.c.case_id == CASES.c.id).order_by(LATE_RESULTS.c.id)
 )
 
 

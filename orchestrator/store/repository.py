@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import RunNotFoundError, StoreError
-from orchestrator.results import Attempt
+from orchestrator.results import Attempt, RunState
 from orchestrator.store import rows, sqlite
 from orchestrator.store.lock import this_process
-from orchestrator.store.queries import ATTEMPTS_WHOLE, NEWEST_FIRST, SUMMARIES, latest_figures
-from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, RUNS, SAMPLES
+from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures
+from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, QUARANTINES, RUNS, SAMPLES
 from orchestrator.store.translation import corrupt, store_error
 from workers import codec
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
     from sqlalchemy import ColumnElement, Connection, Engine
 
-    from orchestrator.results import CaseResult, NewRun, Pace, Run, RunState, RunSummary
+    from orchestrator.results import CaseResult, NewRun, Pace, Quarantine, Run, RunSummary
     from orchestrator.store.lock import WriterLock
     from workers.protocol import Case, Result, Verdict, Workload
 
@@ -62,9 +62,11 @@ class Store:
         self._engine.dispose()
 
     def written_by(self, run_id: str) -> AbstractContextManager[None]:
-        """Say that a run writes here, beside others; raises StoreBusyError while the store is being migrated.
+        """Say that a run writes here, beside others.
 
-        The kernel takes that back when the process ends, however it ends: then the run is interrupted.
+        The kernel takes that back when the process ends, however it ends: then the run is interrupted. Raises
+        StoreBusyError while the store is being migrated, and where that very run is at work already, here or in
+        another process: of two that want to go on with it, one does.
         """
         return self._lock.held(this_process(run_id))
 
@@ -77,6 +79,14 @@ class Store:
             if new.cases:
                 cases = [rows.case_values(new.id, position, case) for position, case in enumerate(new.cases)]
                 connection.execute(insert(CASES), cases)
+
+    def resume_run(self, run_id: str) -> None:
+        """Keep that a run goes on: it is running again, and has not finished. What it has is not touched.
+
+        To be called within :meth:`written_by`, which sees to it that nobody else is at work on the run. Raises
+        RunNotFoundError.
+        """
+        self._set_state(run_id, RunState.RUNNING, None)
 
     def save_attempt(self, run_id: str, result: Result) -> None:
         """Keep what an attempt gave; the same result again changes nothing.
@@ -98,6 +108,24 @@ class Store:
                     remedy="Nothing was changed. A new try needs a new attempt number.",
                 )
 
+    def save_late(self, run_id: str, result: Result) -> bool:
+        """Keep a result whose attempt had been given up or tried again before it came; return whether it was new.
+
+        It stands beside the attempts (:attr:`CaseResult.superseded`) and is in no figure. What is stored already, as
+        the attempt's own result or as a late one, is not kept again. Raises what :meth:`save_attempt` raises, but for
+        a different result.
+        """
+        result = rows.storable(result)
+        with self._writing() as connection:
+            case_id = self._case_id(connection, run_id, result.case_key)
+            is_this = and_(ATTEMPTS.c.case_id == case_id, ATTEMPTS.c.number == result.attempt)
+            late = self._late(connection, CASES.c.id == case_id)[case_id]
+            if any(kept.result == result for kept in (*self._attempts(connection, is_this)[case_id], *late)):
+                return False
+            now = datetime.datetime.now(datetime.timezone.utc)
+            connection.execute(insert(LATE_RESULTS).values(received_at=now, **rows.late_values(case_id, result)))
+            return True
+
     def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
         """Keep how a case ended; raises RunNotFoundError and StoreError for an unknown run and case."""
         with self._writing() as connection:
@@ -107,10 +135,25 @@ class Store:
 
     def finish_run(self, run_id: str, state: RunState, at: datetime.datetime) -> None:
         """Keep how and when a run ended; raises RunNotFoundError."""
+        self._set_state(run_id, state, at)
+
+    def put_aside(self, quarantine: Quarantine, *, simulated: bool) -> None:
+        """Keep that a device or a host gets no cases for a while; an older word about it is replaced."""
         with self._writing() as connection:
-            ending = {"state": state.value, "finished_at": at}
-            if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(ending)).rowcount != 1:
-                raise self._no_run(run_id, ())
+            connection.execute(delete(QUARANTINES).where(_is_target(quarantine.target, simulated=simulated)))
+            connection.execute(insert(QUARANTINES).values(rows.quarantine_values(quarantine, simulated=simulated)))
+
+    def release(self, target: str, *, simulated: bool) -> bool:
+        """Let a device or a host have cases again; return whether it was put aside."""
+        with self._writing() as connection:
+            gone = connection.execute(delete(QUARANTINES).where(_is_target(target, simulated=simulated)))
+            return gone.rowcount == 1
+
+    def quarantines(self, at: datetime.datetime, *, simulated: bool) -> tuple[Quarantine, ...]:
+        """Return what is put aside at a time, by name. Simulated labs and real ones never mix."""
+        lasting = select(QUARANTINES).where(QUARANTINES.c.until > at, QUARANTINES.c.simulated == simulated)
+        with self._reading() as connection:
+            return tuple(map(rows.quarantine, connection.execute(lasting.order_by(QUARANTINES.c.target))))
 
     def runs(self) -> tuple[RunSummary, ...]:
         """Return every run, newest first. One that was never finished and that nobody works on is interrupted."""
@@ -171,6 +214,12 @@ class Store:
         """Return the runs that write now; asked before and after a reading, for they may begin or end there."""
         return frozenset(holder.run_id for holder in self._lock.holders() if holder.run_id)
 
+    def _set_state(self, run_id: str, state: RunState, finished_at: datetime.datetime | None) -> None:
+        with self._writing() as connection:
+            values = {"state": state.value, "finished_at": finished_at}
+            if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(values)).rowcount != 1:
+                raise self._no_run(run_id, ())
+
     def _case_id(self, connection: Connection, run_id: str, case_key: str) -> int:
         found: int | None = connection.scalar(
             select(CASES.c.id).where(CASES.c.run_id == run_id, CASES.c.key == case_key)
@@ -200,9 +249,10 @@ class Store:
 
     def _case_results(self, connection: Connection, run_id: str) -> tuple[CaseResult, ...]:
         attempts = self._attempts(connection, CASES.c.run_id == run_id)
+        late = self._late(connection, CASES.c.run_id == run_id)
         found = connection.execute(select(CASES).where(CASES.c.run_id == run_id).order_by(CASES.c.position))
         read = rows.Reader()
-        return tuple(rows.case_result(read, row, tuple(attempts[row.id])) for row in found)
+        return tuple(rows.case_result(read, row, tuple(attempts[row.id]), tuple(late[row.id])) for row in found)
 
     def _attempts(self, connection: Connection, condition: ColumnElement[bool]) -> Mapping[int, Sequence[Attempt]]:
         """Return the attempts that meet a condition, in order, by the number of their case's row."""
@@ -211,6 +261,17 @@ class Store:
         for row in connection.execute(ATTEMPTS_WHOLE.where(condition)):
             found[row.case_id].append(Attempt(number=row.number, result=rows.result(read, row)))
         return found
+
+    def _late(self, connection: Connection, condition: ColumnElement[bool]) -> Mapping[int, Sequence[Attempt]]:
+        """Return the results that came too late, as they came in, by the number of their case's row."""
+        found: defaultdict[int, list[Attempt]] = defaultdict(list)
+        for row in connection.execute(LATE_IN_ORDER.where(condition)):
+            found[row.case_id].append(rows.late_attempt(row))
+        return found
+
+
+def _is_target(target: str, *, simulated: bool) -> ColumnElement[bool]:
+    return and_(QUARANTINES.c.target == target, QUARANTINES.c.simulated == simulated)
 
 
 def _insert_attempt(connection: Connection, case_id: int, result: Result) -> None:

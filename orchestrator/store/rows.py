@@ -8,7 +8,7 @@ import statistics
 import struct
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from orchestrator.results import Attempt, CaseResult, NewRun, Pace, Run, RunState, RunSummary
+from orchestrator.results import Attempt, CaseResult, NewRun, Pace, Quarantine, Run, RunState, RunSummary
 from workers import codec
 from workers.protocol import (
     Case,
@@ -74,6 +74,7 @@ def run_values(new: NewRun) -> Mapping[str, object]:
         "overrides": codec.to_json(new.overrides),
         "simulated": new.simulated,
         "muster_version": new.muster_version,
+        "rerun_of": new.rerun_of,
     }
 
 
@@ -121,6 +122,24 @@ def sample_values(attempt_id: int, result: Result) -> Sequence[Mapping[str, obje
     ]
 
 
+def late_values(case_id: int, result: Result) -> Mapping[str, object]:
+    """Return the row of a result that came too late, but for when it came."""
+    return {"case_id": case_id, "number": result.attempt, "result": codec.to_json(result)}
+
+
+def quarantine_values(quarantine: Quarantine, *, simulated: bool) -> Mapping[str, object]:
+    """Return the row of what is put aside."""
+    return {
+        "target": quarantine.target,
+        "simulated": simulated,
+        "since": quarantine.since,
+        "until": quarantine.until,
+        "failures": quarantine.failures,
+        "reason": legible(quarantine.reason),
+        "run_id": quarantine.run_id,
+    }
+
+
 # --- rows to values; each raises CodecError for what no muster has written ---------------------------------------
 
 
@@ -135,6 +154,7 @@ def summary(row: Row[Any], running: frozenset[str]) -> RunSummary:
         simulated=row.simulated,
         cases=row.cases,
         figures=row.figures,
+        rerun_of=row.rerun_of,
     )
 
 
@@ -152,10 +172,13 @@ def run(row: Row[Any], cases: tuple[CaseResult, ...], running: frozenset[str]) -
         simulated=row.simulated,
         muster_version=row.muster_version,
         cases=cases,
+        rerun_of=row.rerun_of,
     )
 
 
-def case_result(read: Reader, row: Row[Any], attempts: tuple[Attempt, ...]) -> CaseResult:
+def case_result(
+    read: Reader, row: Row[Any], attempts: tuple[Attempt, ...], superseded: tuple[Attempt, ...]
+) -> CaseResult:
     """Return a case and how it ended."""
     case = Case(
         key=row.key,
@@ -165,7 +188,14 @@ def case_result(read: Reader, row: Row[Any], attempts: tuple[Attempt, ...]) -> C
         method_version=row.method_version,
     )
     verdict = None if row.verdict is None else codec.from_data(Verdict, row.verdict)
-    return CaseResult(case=case, position=row.position, verdict=verdict, reason=row.reason, attempts=attempts)
+    return CaseResult(
+        case=case,
+        position=row.position,
+        verdict=verdict,
+        reason=row.reason,
+        attempts=attempts,
+        superseded=superseded,
+    )
 
 
 def result(read: Reader, row: Row[Any]) -> Result:
@@ -185,6 +215,23 @@ def result(read: Reader, row: Row[Any]) -> Result:
         ending=read(Ending, row.ending),
         started_at=row.started_at,
         duration_s=row.duration_s,
+    )
+
+
+def late_attempt(row: Row[Any]) -> Attempt:
+    """Return a result that came too late, as the attempt that it was of."""
+    return Attempt(number=row.number, result=codec.from_json(Result, row.result))
+
+
+def quarantine(row: Row[Any]) -> Quarantine:
+    """Return what is put aside."""
+    return Quarantine(
+        target=row.target,
+        since=row.since,
+        until=row.until,
+        failures=row.failures,
+        reason=row.reason,
+        run_id=row.run_id,
     )
 
 

@@ -73,6 +73,8 @@ RUNS: Final = Table(
     Column("overrides", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
     Column("muster_version", String, nullable=False),
+    # No foreign key: a run may be taken out of the store before those that repeat it.
+    Column("rerun_of", String),
 )
 
 #: One row for each different environment, under the sha256 of its JSON: most attempts share one.
@@ -132,4 +134,30 @@ SAMPLES: Final = Table(
     Column("count", Integer, nullable=False),
     # Milliseconds in the order they were taken, each 8 bytes: IEEE 754 binary64, little-endian.
     Column("ms", LargeBinary, nullable=False),
+)
+
+#: Results whose attempt had been given up or tried again before they came. Whole and apart, so that no question about
+#: attempts and samples can take one for a figure.
+LATE_RESULTS: Final = Table(
+    "late_results",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("case_id", ForeignKey("cases.id"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    # The result as JSON, samples included.
+    Column("result", Text, nullable=False),
+)
+
+#: Devices and hosts that are put aside; a made-up lab's never keep a real one from its work.
+QUARANTINES: Final = Table(
+    "quarantines",
+    METADATA,
+    Column("target", String, primary_key=True),
+    Column("simulated", Boolean, primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("run_id", String, nullable=False),
 )

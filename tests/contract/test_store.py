@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import RunNotFoundError, StoreError
-from orchestrator.results import NewRun, Pace, RunState
+from orchestrator.errors import RunNotFoundError, StoreBusyError, StoreError
+from orchestrator.results import NewRun, Pace, Quarantine, RunState
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_workload
 from workers.protocol import (
@@ -159,6 +159,59 @@ def test_runs_write_side_by_side_and_each_is_running_as_long_as_its_writer(store
     assert states() == {"7f3a01": RunState.FINISHED, "80bb02": RunState.INTERRUPTED}
 
 
+def test_a_run_tells_which_run_it_repeats(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01"))
+    store.begin_run(a_new_run("80bb02", created_at=NOON + HOUR, rerun_of="7f3a01"))
+    assert [run.rerun_of for run in store.runs()] == ["7f3a01", None]
+    assert [store.run(run_id).rerun_of for run_id in ("80bb02", "7f3a01")] == ["7f3a01", None]
+
+
+# --- going on --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_goes_on_is_running_again_and_keeps_what_it_has(store: Store) -> None:
+    good, stopped = a_case(), a_case(a_device("other"))
+    store.begin_run(a_new_run("7f3a01", good, stopped))
+    store.save_attempt("7f3a01", a_result(good))
+    store.save_verdict("7f3a01", good.key, Verdict.OK, None)
+    store.save_verdict("7f3a01", stopped.key, Verdict.CANCELLED, "Ctrl-C")
+    store.finish_run("7f3a01", RunState.INTERRUPTED, NOON)
+    before = store.run("7f3a01").cases
+
+    with store.written_by("7f3a01"):
+        store.resume_run("7f3a01")
+        resumed = store.run("7f3a01")
+        store.save_verdict("7f3a01", stopped.key, Verdict.OOM, "no memory")
+        store.finish_run("7f3a01", RunState.FINISHED, NOON + HOUR)
+
+    assert (resumed.state, resumed.finished_at, resumed.cases) == (RunState.RUNNING, None, before)
+    finished = store.run("7f3a01")
+    assert (finished.state, finished.finished_at) == (RunState.FINISHED, NOON + HOUR)
+    assert [case.verdict for case in finished.cases] == [Verdict.OK, Verdict.OOM]
+
+
+def test_a_run_that_goes_on_and_is_cut_off_is_interrupted(store: Store) -> None:
+    store.begin_run(a_new_run())
+    store.finish_run("7f3a01", RunState.FINISHED, NOON)
+    with store.written_by("7f3a01"):
+        store.resume_run("7f3a01")
+    assert store.run("7f3a01").state is RunState.INTERRUPTED
+
+
+def test_a_run_that_is_at_work_cannot_be_gone_on_with(store: Store) -> None:
+    store.begin_run(a_new_run())
+    with store.written_by("7f3a01"), store.written_by("80bb02"):
+        with pytest.raises(StoreBusyError, match=r"run 7f3a01 \(pid \d+ on host .+ is using this store"):
+            store.written_by("7f3a01").__enter__()
+        assert store.run("7f3a01").state is RunState.RUNNING
+
+
+def test_an_unknown_run_cannot_be_gone_on_with(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01"))
+    with pytest.raises(RunNotFoundError, match="no run 'none'"):
+        store.resume_run("none")
+
+
 # --- names -----------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +335,110 @@ def test_half_a_surrogate_pair_in_a_reason_does_not_lose_the_result(store: Store
     assert only_result(store) == dataclasses.replace(result, reason=found.reason)
 
 
+# --- late results ----------------------------------------------------------------------------------------------
+
+
+def test_a_late_result_is_kept_beside_the_attempts_and_stands_for_nothing(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    given_up = a_result(case, 1, verdict=Verdict.HOST_DOWN, reason="silent", samples_ms=(), stopped_by=None)
+    late = a_result(case, 1, samples_ms=(10.0, 11.0))
+    second = a_result(case, 2)
+    store.save_attempt("7f3a01", given_up)
+    assert store.save_late("7f3a01", late)
+    assert store.run("7f3a01").cases[0].result == given_up
+    store.save_attempt("7f3a01", second)
+    store.save_verdict("7f3a01", case.key, Verdict.OK, None)
+
+    [found] = store.run("7f3a01").cases
+
+    assert [attempt.result for attempt in found.attempts] == [given_up, second]
+    assert [(attempt.number, attempt.result) for attempt in found.superseded] == [(1, late)]
+    assert found.result == second
+    [pace] = store.paces([case], simulated=False).values()
+    assert pace.step_ms == 100.0
+    assert store.runs()[0].figures == 1
+
+
+def test_late_results_come_back_in_the_order_in_which_they_came_each_once(store: Store) -> None:
+    case, other = a_case(), a_case(a_device("other"))
+    store.begin_run(a_new_run("7f3a01", case, other))
+    late = [a_result(case, 2), a_result(case, 1, reason="half a pair: \udcff"), a_result(case, 1)]
+
+    assert [store.save_late("7f3a01", result) for result in late] == [True, True, True]
+    assert [store.save_late("7f3a01", result) for result in late] == [False, False, False]
+    assert store.save_late("7f3a01", a_result(other))
+
+    first, second = (found.superseded for found in store.run("7f3a01").cases)
+    assert [attempt.number for attempt in first] == [2, 1, 1]
+    assert [attempt.result.reason for attempt in first] == [None, "half a pair: \\udcff", None]
+    assert [attempt.result for attempt in second] == [a_result(other)]
+
+
+def test_a_late_result_that_is_the_attempts_own_is_not_kept_again(store: Store) -> None:
+    case = a_case()
+    store.begin_run(a_new_run("7f3a01", case))
+    store.save_attempt("7f3a01", a_result(case))
+    assert not store.save_late("7f3a01", a_result(case))
+    assert store.run("7f3a01").cases[0].superseded == ()
+
+
+def test_late_results_of_unknown_runs_and_cases_and_what_is_no_number_are_refused(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01", a_case()))
+    with pytest.raises(RunNotFoundError, match="no run 'none'"):
+        store.save_late("none", a_result())
+    with pytest.raises(StoreError, match="has no case"):
+        store.save_late("7f3a01", a_result(a_case(a_device("elsewhere"))))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.save_late("7f3a01", a_result(samples_ms=(float("nan"),)))
+    assert store.run("7f3a01").cases[0].superseded == ()
+
+
+# --- what is put aside -----------------------------------------------------------------------------------------
+
+
+def a_quarantine(target: str = "gpu01/gpu:0", **given: Any) -> Quarantine:
+    defaults: dict[str, Any] = {
+        "since": NOON,
+        "until": NOON + HOUR,
+        "failures": 3,
+        "reason": "crashed: SIGSEGV",
+        "run_id": "7f3a01",
+    }
+    return Quarantine(target=target, **{**defaults, **given})
+
+
+def test_what_is_put_aside_comes_back_by_name_until_its_time_is_over(store: Store) -> None:
+    device, host = a_quarantine(), a_quarantine("attic", until=NOON + 2 * HOUR)
+    for each in (device, host):
+        store.put_aside(each, simulated=False)
+
+    assert store.quarantines(NOON, simulated=False) == (host, device)
+    assert store.quarantines(NOON + HOUR, simulated=False) == (host,)
+    assert store.quarantines(NOON + 2 * HOUR, simulated=False) == ()
+
+
+def test_what_is_put_aside_again_is_replaced(store: Store) -> None:
+    store.put_aside(a_quarantine(), simulated=False)
+    again = a_quarantine(since=NOON + HOUR, until=NOON + 2 * HOUR, failures=5, reason="\udcff", run_id="80bb02")
+    store.put_aside(again, simulated=False)
+    assert store.quarantines(NOON, simulated=False) == (dataclasses.replace(again, reason="\\udcff"),)
+
+
+def test_a_made_up_lab_keeps_no_real_device_from_its_work(store: Store) -> None:
+    store.put_aside(a_quarantine(), simulated=True)
+    assert store.quarantines(NOON, simulated=False) == ()
+    assert not store.release("gpu01/gpu:0", simulated=False)
+    assert store.quarantines(NOON, simulated=True) == (a_quarantine(),)
+
+
+def test_what_is_released_is_put_aside_no_longer(store: Store) -> None:
+    store.put_aside(a_quarantine(), simulated=False)
+    store.put_aside(a_quarantine("attic"), simulated=False)
+    assert [store.release("gpu01/gpu:0", simulated=False) for _ in range(2)] == [True, False]
+    assert store.quarantines(NOON, simulated=False) == (a_quarantine("attic"),)
+
+
 # --- any result ------------------------------------------------------------------------------------------------
 
 _TEXT = st.text(max_size=20)
@@ -317,11 +474,15 @@ def bits(steps_ms: tuple[float, ...]) -> bytes:
 def test_any_result_comes_back_exactly_to_the_bit(store: Store, result: Result) -> None:
     run_id = f"run-{len(store.runs())}"
     store.begin_run(a_new_run(run_id, a_case()))
+    assert store.save_late(run_id, result)
     for _ in range(2):
         store.save_attempt(run_id, result)
 
     found = only_result(store, run_id)
 
+    [late] = store.run(run_id).cases[0].superseded
+    assert (late.number, late.result) == (result.attempt, found)
+    assert bits(late.result.samples_ms) == bits(result.samples_ms)
     assert found == result
     assert bits(found.samples_ms) == bits(result.samples_ms)
     assert bits(found.warmup_ms) == bits(result.warmup_ms)

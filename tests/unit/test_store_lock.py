@@ -68,6 +68,19 @@ def test_a_store_is_prepared_by_one_alone_who_disturbs_nobody(lock: WriterLock, 
         assert lock.holders() == (second,)
 
 
+def test_a_run_is_held_once_whatever_others_do(lock: WriterLock) -> None:
+    elsewhere = dataclasses.replace(OLD, pid=999)
+    with lock.held(dataclasses.replace(OLD, run_id="80bb02")), lock.held(OLD):
+        for _ in range(2):
+            with pytest.raises(StoreBusyError) as refused, lock.held(elsewhere):
+                pytest.fail("one run was held twice")
+            assert str(OLD) in refused.value.message
+            assert "80bb02" not in refused.value.message
+        assert {holder.pid for holder in lock.holders() if holder.run_id == OLD.run_id} == {OLD.pid}
+    with lock.held(elsewhere):
+        assert lock.holders() == (elsewhere,)
+
+
 def test_what_is_prepared_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "lab.db"
     preparing = FileLock(path).held(PREPARING)

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import insert
 
 from orchestrator.errors import StoreBusyError
-from orchestrator.store import migrate, open_store, sqlite
+from orchestrator.store import migrate, open_store, rows, sqlite
 from orchestrator.store.lock import FileLock, this_process
-from orchestrator.store.tables import METADATA
+from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, METADATA, RUNS, SAMPLES
 from tests.builders import a_case, a_new_run, a_result
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ def test_foreign_keys_hold(migrated: sqlalchemy.Connection) -> None:
 NEXT_STEP = """
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 def upgrade():
     with op.batch_alter_table("runs") as runs:
         runs.add_column(sa.Column("colour", sa.String, nullable=False, server_default="red"))
@@ -100,10 +103,10 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The muster of tomorrow, which knows one more step; returns the file of that step."""
     folder = tmp_path / "100% of the steps"
     shutil.copytree(migrate.MIGRATIONS, folder)
-    step = folder / "versions" / "0002_colour.py"
+    step = folder / "versions" / "0003_colour.py"
     step.write_text(NEXT_STEP)
     monkeypatch.setattr(migrate, "MIGRATIONS", folder)
-    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "0002"))
+    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "0003"))
     return step
 
 
@@ -128,7 +131,7 @@ def test_an_older_store_is_migrated_when_it_is_opened(older: Path, next_version:
     with open_store(f"sqlite:///{older}", create=create) as store:
         assert store.run("latest").cases[0].result == a_result()
     assert answer(older, "SELECT colour FROM runs") == "red"
-    assert answer(older, "SELECT version_num FROM alembic_version") == "0002"
+    assert answer(older, "SELECT version_num FROM alembic_version") == "0003"
 
 
 def test_a_step_that_fails_leaves_the_older_store_as_it_was(
@@ -147,7 +150,41 @@ def test_an_older_store_is_not_migrated_while_a_run_uses_it(older: Path, next_ve
         pytest.raises(StoreBusyError, match=r"run 7f3a01 .* is using this store"),
     ):
         open_store(f"sqlite:///{older}", create=False)
-    assert answer(older, "SELECT version_num FROM alembic_version") == "0001"
+    assert answer(older, "SELECT version_num FROM alembic_version") == "0002"
+
+
+@pytest.fixture
+def first_version(tmp_path: Path) -> Path:
+    """A store as the first muster left it: made by the first step alone, with a run and a result in it."""
+    path = tmp_path / "first.db"
+    sqlite.make_file(path, busy_timeout_s=1.0)
+    engine = sqlite.file_engine(path, sqlite.Access.WRITE, busy_timeout_s=1.0)
+    with engine.begin() as connection:
+        sqlite.mark(connection)
+        config = Config()
+        config.set_main_option("script_location", str(migrate.MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        case, result = a_case(), a_result()
+        run = {name: value for name, value in rows.run_values(a_new_run("7f3a01")).items() if name != "rerun_of"}
+        connection.execute(insert(RUNS).values(run))
+        connection.execute(insert(CASES).values(rows.case_values("7f3a01", 0, case)))
+        environment = rows.environment_values(result.environment)
+        connection.execute(insert(ENVIRONMENTS).values(environment))
+        attempt = {"case_id": 1, "environment_hash": environment["hash"], **rows.attempt_values(result)}
+        connection.execute(insert(ATTEMPTS).values(attempt))
+        connection.execute(insert(SAMPLES), rows.sample_values(1, result))
+    engine.dispose()
+    return path
+
+
+def test_a_store_of_the_first_version_keeps_what_it_has_and_takes_what_is_new(first_version: Path) -> None:
+    with open_store(f"sqlite:///{first_version}") as store:
+        assert store.run("7f3a01").rerun_of is None
+        assert [case.result for case in store.run("7f3a01").cases] == [a_result()]
+        store.begin_run(a_new_run("80bb02", a_case(), rerun_of="7f3a01"))
+        assert store.save_late("80bb02", a_result())
+        assert store.quarantines(a_new_run().created_at, simulated=False) == ()
 
 
 def test_nothing_of_a_migration_that_fails_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,34 @@
+"""What faults leave behind: results that came too late, what is put aside, and which run a run repeats."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add two tables and a column."""
+    op.add_column("runs", sa.Column("rerun_of", sa.String))
+    op.create_table(
+        "late_results",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("case_id", sa.Integer, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("received_at", sa.DateTime, nullable=False),
+        sa.Column("result", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_late_results"),
+        sa.ForeignKeyConstraint(["case_id"], ["cases.id"], name="fk_late_results_case_id_cases"),
+    )
+    op.create_index("ix_late_results_case_id", "late_results", ["case_id"])
+    op.create_table(
+        "quarantines",
+        sa.Column("target", sa.String, nullable=False),
+        sa.Column("simulated", sa.Boolean, nullable=False),
+        sa.Column("since", sa.DateTime, nullable=False),
+        sa.Column("until", sa.DateTime, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("run_id", sa.String, nullable=False),
+        sa.PrimaryKeyConstraint("target", "simulated", name="pk_quarantines"),
+    )
