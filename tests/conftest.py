@@ -13,7 +13,7 @@ import pytest
 from orchestrator.cluster.driver import TOKEN_ENVIRONMENT
 from orchestrator.cluster.local import LocalCluster
 from tests.builders import a_device
-from workers.lease import FOLDER_VARIABLE
+from workers import lease, spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,13 @@ os.environ.update(TOKEN_ENVIRONMENT)
 @pytest.fixture(scope="session", autouse=True)
 def _leases_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests wait for nobody else on this machine; whatever they start inherits this."""
-    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("leases"))
+    os.environ[lease.FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("leases"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _spools_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests leave no results in this user's home, and find none there."""
+    os.environ[spool.FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("spool"))
 
 
 @pytest.fixture(scope="session")
