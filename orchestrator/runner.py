@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.dispatch.machine import Dispatcher
 from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
     CaseFinished,
     DeadlinePassed,
+    PutAside,
     RecordAttempt,
     RecordVerdict,
+    ResultRecovered,
     StopRequested,
 )
 from orchestrator.errors import StoreError
@@ -19,7 +22,7 @@ from orchestrator.results import Attempt, CaseResult
 from workers.protocol import Progress, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.dispatch.messages import Command, Event
     from orchestrator.dispatch.settings import DispatchSettings
@@ -35,6 +38,12 @@ class Recorder(Protocol):
 
     def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
         """Keep how a case ended."""
+
+    def save_late(self, run_id: str, result: Result) -> bool:
+        """Keep, beside the others, a result whose attempt had been given up; return False where it is known."""
+
+    def put_aside(self, run_id: str, command: PutAside) -> None:
+        """Keep that a device or host gets no cases for a while."""
 
 
 class Listener(Protocol):
@@ -81,8 +90,10 @@ class Outcome:
 class Runner:
     """One run of some cases on an engine.
 
-    A result is committed before the dispatcher hears of it, so before its device gets the next case. When the store
-    fails, no new case is started, running ones are ended, and what could not be kept is in :class:`Outcome`.
+    A result is committed before the dispatcher hears of it, so before its device gets the next case; only then may its
+    agent forget it. When the store fails, no new case is started, running ones end as they do, and what could not be
+    kept is in :class:`Outcome` and in the spools of the hosts. ``earlier`` is what is known of the cases of a run that
+    is gone on with, by key.
     """
 
     def __init__(
@@ -95,14 +106,18 @@ class Runner:
         recorder: Recorder,
         listeners: Sequence[Listener] = (),
         stopper: Stopper | None = None,
+        earlier: Mapping[str, CaseResult] | None = None,
     ) -> None:
         self._run_id = run_id
         self._engine = engine
         self._recorder = recorder
         self._listeners = listeners
         self._stopper = stopper or Stopper()
-        self._dispatcher = Dispatcher(cases, settings)
         self._results = {case.key: CaseResult(case=case, position=i) for i, case in enumerate(cases)}
+        for key, known in (earlier or {}).items():
+            self._results[key] = dataclasses.replace(known, verdict=None, reason=None)
+        before = {key: known.attempts[-1].number for key, known in self._results.items() if known.attempts}
+        self._dispatcher = Dispatcher(cases, settings, attempts_before=before)
         self._store_error: StoreError | None = None
 
     async def run(self) -> Outcome:
@@ -136,14 +151,25 @@ class Runner:
         return found
 
     async def _handle(self, event: Event) -> None:
-        # A result that comes after its attempt was given up with its device is told of already, and is not kept twice.
-        if isinstance(event, CaseFinished) and self._dispatcher.awaits(event.case_key, event.attempt):
-            self._keep(event.result)
+        if isinstance(event, CaseFinished | ResultRecovered):
+            await self._take(event.result, is_wanted=self._dispatcher.awaits(event.case_key, event.attempt))
             # A store that has just failed stops the run before the device gets another case.
             if stop := self._stopper.take(event.at):
                 self._tell(stop)
                 await self._carry_out(self._dispatcher.handle(stop))
         await self._carry_out(self._dispatcher.handle(event))
+
+    async def _take(self, result: Result, *, is_wanted: bool) -> None:
+        """Make a result durable, then let its agent forget it; one that nobody awaits any more is kept apart."""
+        if is_wanted:
+            self._keep(result)
+        else:
+            self._record(lambda: self._recorder.save_late(self._run_id, result))
+        if self._store_error is None:
+            device_id = self._results[result.case_key].case.device.id
+            await self._engine.start(
+                AcknowledgeResult(device_id=device_id, case_key=result.case_key, attempt=result.attempt)
+            )
 
     async def _carry_out(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -152,6 +178,8 @@ class Runner:
                 self._keep(_without_result(command))
             elif isinstance(command, RecordVerdict):
                 self._decide(command)
+            elif isinstance(command, PutAside):
+                self._put_aside(command)
             else:
                 await self._engine.start(command)
 
@@ -168,7 +196,10 @@ class Runner:
             lambda: self._recorder.save_verdict(self._run_id, command.case_key, command.verdict, command.reason)
         )
 
-    def _record(self, save: Callable[[], None]) -> None:
+    def _put_aside(self, command: PutAside) -> None:
+        self._record(lambda: self._recorder.put_aside(self._run_id, command))
+
+    def _record(self, save: Callable[[], object]) -> None:
         """Make a result durable; once the store has failed, keep no more and ask the run to end."""
         if self._store_error is not None:
             return
@@ -176,7 +207,7 @@ class Runner:
             save()
         except StoreError as error:
             self._store_error = error
-            self._stopper.ask(f"the store failed: {error.message}", now=True)
+            self._stopper.ask(f"the store failed: {error.message}", now=False)
 
     def _tell(self, news: Event | Progress | Command) -> None:
         for listener in self._listeners:

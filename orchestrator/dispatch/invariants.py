@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from orchestrator.dispatch.policies import HostLoad, may_start, must_be_alone
-from orchestrator.dispatch.state import CLOSED, OVER, CaseState, DeviceState
+from orchestrator.dispatch.transitions import CLOSED, OVER, AttemptState, CaseState, DeviceState
 from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
@@ -23,20 +23,23 @@ def check_invariants(board: Board, concurrency: HostConcurrency, *, is_stopping:
         by_host[device.device.host].append(device)
     wrong = [line for device in board.devices.values() for line in _wrong_with_device(board, device, is_stopping)]
     wrong += [line for host in board.hosts.values() for line in _wrong_with_host(host, by_host[host.name], concurrency)]
+    wrong += [line for host in board.hosts.values() for line in _wrong_with_silence(board, host)]
     wrong += _wrong_with_cases(board)
     if wrong:
         raise AssertionError("\n".join(wrong))
 
 
 def _wrong_with_device(board: Board, device: DeviceRecord, is_stopping: bool) -> Iterator[str]:
-    is_busy = device.state is DeviceState.BUSY
-    if is_busy != (device.active is not None):
-        yield f"{device} is {device.state.value} with the active attempt {device.active}"
-    if device.active is not None and device.active.state in OVER:
-        yield f"{device} is busy with an attempt that is {device.active.state.value}"
-    has_deadline = board.deadlines.of(device.device.id) is not None
-    if has_deadline != (is_busy or device.state is DeviceState.PREPARING):
-        yield f"{device} is {device.state.value} {'with' if has_deadline else 'without'} a deadline"
+    attempt = device.active
+    is_missing = attempt is not None and attempt.state is AttemptState.MISSING
+    may_miss = device.state in (DeviceState.AWAY, DeviceState.PREPARING)
+    if is_missing and not may_miss:
+        yield f"{device} is {device.state.value} and misses an attempt"
+    if (device.state is DeviceState.BUSY) != (attempt is not None and not is_missing):
+        yield f"{device} is {device.state.value} with the active attempt {attempt}"
+    if attempt is not None and attempt.state in OVER:
+        yield f"{device} is at work on an attempt that is {attempt.state.value}"
+    yield from _wrong_with_waiting(board, device)
     if device.queue and (is_stopping or device.state in CLOSED):
         yield f"{device} is {device.state.value} with {len(device.queue)} cases queued"
     if not device.queue and device.state is DeviceState.IDLE:
@@ -44,6 +47,17 @@ def _wrong_with_device(board: Board, device: DeviceRecord, is_stopping: bool) ->
     positions = [record.position for record in device.queue]
     if positions != sorted(positions):
         yield f"{device} has left the plan's order"
+
+
+def _wrong_with_waiting(board: Board, device: DeviceRecord) -> Iterator[str]:
+    """Tell of a device that waits for nothing, or for what cannot come."""
+    has_deadline = board.deadlines.of(device.device.id) is not None
+    is_silent = device.host.silent_since is not None
+    waits = device.state in (DeviceState.BUSY, DeviceState.PREPARING, DeviceState.AWAY)
+    if device.state is DeviceState.IDLE:
+        waits = not device.is_in_line
+    if has_deadline != (waits and not is_silent):
+        yield f"{device} is {device.state.value} {'with' if has_deadline else 'without'} a deadline"
 
 
 def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency: HostConcurrency) -> Iterator[str]:
@@ -58,8 +72,18 @@ def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency:
     if len(busy) > 1 and any(must_be_alone(kind, concurrency) for kind in busy):
         yield f"host {host.name} has {len(busy)} devices at work, and one of them must be alone"
     for device in devices:
-        if device.state is DeviceState.IDLE and may_start(device.device.kind, load, concurrency):
+        has_turn = device.state is DeviceState.IDLE and device.is_in_line and host.silent_since is None
+        if has_turn and may_start(device.device.kind, load, concurrency):
             yield f"{device} waits although its host has room"
+
+
+def _wrong_with_silence(board: Board, host: HostRecord) -> Iterator[str]:
+    is_silent, has_deadline = host.silent_since is not None, board.deadlines.of(host.name) is not None
+    if is_silent != has_deadline:
+        said = "with" if has_deadline else "without"
+        yield f"host {host.name} is {'silent' if is_silent else 'heard'} {said} a deadline"
+    if is_silent and all(device.state in CLOSED or device.state is DeviceState.AWAY for device in host.devices):
+        yield f"host {host.name} is silent, and nobody there could speak"
 
 
 def _wrong_with_cases(board: Board) -> Iterator[str]:

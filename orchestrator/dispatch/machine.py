@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from orchestrator.dispatch.conduct import QUEUE, Conduct
 from orchestrator.dispatch.invariants import check_invariants
 from orchestrator.dispatch.messages import (
-    CancelCase,
     CaseFinished,
     CaseGranted,
     CaseMeasured,
@@ -16,34 +15,22 @@ from orchestrator.dispatch.messages import (
     DeadlinePassed,
     DeviceLost,
     DeviceReady,
-    PrepareDevice,
-    RecordAttempt,
-    RecordVerdict,
-    ReleaseDevice,
-    StartCase,
+    HostHeard,
+    HostSilent,
+    ResultRecovered,
     StopRequested,
 )
-from orchestrator.dispatch.policies import is_tried_again, may_start, turn
-from orchestrator.dispatch.state import (
-    CLOSED,
-    OVER,
-    AttemptRecord,
-    AttemptState,
-    Board,
-    CaseRecord,
-    CaseState,
-    DeviceRecord,
-    DeviceState,
-    HostRecord,
-)
+from orchestrator.dispatch.state import AttemptRecord, Board
+from orchestrator.dispatch.transitions import CLOSED, OVER, AttemptState, CaseState, DeviceState
 from orchestrator.dispatch.views import CaseCounts, CaseView, DeviceView, view_of_case, view_of_device
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.dispatch.messages import Command, Event
     from orchestrator.dispatch.settings import DispatchSettings
+    from orchestrator.dispatch.state import CaseRecord, DeviceRecord
     from workers.protocol import Case
 
 
@@ -52,25 +39,47 @@ class Dispatcher:
 
     Call :meth:`begin` once, then :meth:`handle` with every event, and with ``DeadlinePassed`` when
     :attr:`next_deadline` comes; carry out the commands in the order given; go on until :attr:`is_done`. Every case
-    ends with exactly one ``RecordVerdict``, every attempt with a ``CaseFinished`` or a ``RecordAttempt``, and every
-    device that was prepared is released or lost.
+    ends with exactly one ``RecordVerdict``, every attempt with a ``CaseFinished``, a ``ResultRecovered`` or a
+    ``RecordAttempt``, and every device that was prepared is released. A device whose agent is lost is prepared again,
+    until its host's grace is over.
+
+    ``attempts_before`` counts attempts that were made of a case before this dispatcher, by key: their numbers are not
+    given again, and they take away none of the attempts that the settings allow.
 
     Some events may come too late, because whoever sent them had not heard yet of a command or a deadline. These are
     ignored, and no others:
 
-    * ``DeviceReady`` and ``DeviceLost`` of a device that is released (an agent that ends looks like one that is lost)
-      or lost already (it was given up at a deadline, or its loss is told twice);
-    * ``CaseWaiting``, ``CaseGranted``, ``CaseStarted`` and ``CaseMeasured`` of an attempt that is being cancelled;
-    * whatever is heard of an attempt that was given up with its device.
+    * ``DeviceReady`` and ``DeviceLost`` of a device that is released, lost or away (an agent that ends looks like one
+      that is lost; it was given up at a deadline; its loss is told twice);
+    * ``CaseWaiting``, ``CaseGranted``, ``CaseStarted`` and ``CaseMeasured`` of an attempt that is being cancelled or
+      is missing;
+    * whatever is heard of an attempt that was given up with its device, and results that :meth:`awaits` does not want;
+    * ``HostSilent`` and ``HostHeard`` that say what is known.
 
     Any other event that does not fit raises :class:`ImpossibleTransitionError` with the story of the case.
     """
 
-    def __init__(self, cases: Sequence[Case], settings: DispatchSettings) -> None:
+    def __init__(
+        self, cases: Sequence[Case], settings: DispatchSettings, *, attempts_before: Mapping[str, int] | None = None
+    ) -> None:
         self._settings = settings
-        self._board = Board.of(cases)
+        self._board = Board.of(cases, attempts_before)
+        self._conduct = Conduct(self._board, settings)
         self._has_begun = False
-        self._stopping = False
+        self._handlers: dict[type[Event], Callable[[Any], Iterable[Command]]] = {
+            DeviceReady: self._device_ready,
+            DeviceLost: self._device_lost,
+            HostSilent: self._host_silent,
+            HostHeard: self._host_heard,
+            CaseWaiting: self._case_waiting,
+            CaseGranted: self._case_moved,
+            CaseStarted: self._case_moved,
+            CaseMeasured: self._case_moved,
+            CaseFinished: self._case_finished,
+            ResultRecovered: self._result_recovered,
+            DeadlinePassed: self._deadline_passed,
+            StopRequested: self._stop_requested,
+        }
 
     # --- events in, commands out ---
 
@@ -79,7 +88,9 @@ class Dispatcher:
         if self._has_begun:
             raise RuntimeError("begin() was called twice")
         self._has_begun = True
-        return tuple(self._prepare(at, device) for device in self._board.devices.values())
+        if self._board.cases:
+            self._board.deadlines.set(QUEUE, at + self._settings.queue_timeout_s)
+        return tuple(self._conduct.prepare(device, at) for device in self._board.devices.values())
 
     def handle(self, event: Event) -> tuple[Command, ...]:
         """Take an event and return what is to be done about it, in this order.
@@ -89,181 +100,124 @@ class Dispatcher:
         """
         if not self._has_begun:
             raise RuntimeError(f"{type(event).__name__} came before begin() was called")
-        return tuple(self._answer(event))
+        return tuple(self._handlers[type(event)](event))
 
-    def _answer(self, event: Event) -> Iterable[Command]:
-        match event:
-            case DeviceReady():
-                return self._device_ready(event)
-            case DeviceLost():
-                return self._device_lost(event)
-            case CaseWaiting():
-                return self._case_waiting(event)
-            case CaseGranted():
-                return self._case_granted(event)
-            case CaseStarted():
-                return self._case_started(event)
-            case CaseMeasured():
-                return self._case_measured(event)
-            case CaseFinished():
-                return self._case_finished(event)
-            case DeadlinePassed():
-                return self._deadline_passed(event)
-            case _:
-                return self._stop_requested(event)
-
-    # --- devices ---
-
-    def _prepare(self, at: float, device: DeviceRecord) -> Command:
-        self._board.move_device(device, PrepareDevice, at)
-        self._board.deadlines.set(device.device.id, at + self._settings.prepare_timeout_s)
-        return PrepareDevice(device=device.device)
+    # --- devices and hosts ---
 
     def _device_ready(self, event: DeviceReady) -> Iterator[Command]:
         device = self._board.devices[event.device_id]
         if self._board.move_device(device, DeviceReady, event.at):
-            yield from self._go_on(device, event.at)
+            device.away_since = None
+            yield from self._conduct.missed(device, event.at)
+            yield from self._conduct.go_on(device, event.at)
 
     def _device_lost(self, event: DeviceLost) -> Iterator[Command]:
         device = self._board.devices[event.device_id]
         if self._board.move_device(device, DeviceLost, event.at):
-            yield from self._close_lost(device, event.at, event.reason)
+            yield from self._conduct.lose(device, event.at, event.reason, is_final=event.is_final)
 
-    def _give_up(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
-        """Take a silent device as lost; its agent is told to end, should it hear it."""
-        self._board.move_device(device, DeviceLost, at)
-        yield from self._close_lost(device, at, reason)
-        yield ReleaseDevice(device_id=device.device.id)
+    def _host_silent(self, event: HostSilent) -> tuple[Command, ...]:
+        host = self._board.hosts[event.host]
+        if host.silent_since is None and any(device.state not in CLOSED for device in host.devices):
+            self._conduct.hush(host, event.at)
+        return ()
 
-    def _close_lost(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
-        device.reason = reason
-        if device.active is not None:
-            yield self._lose_attempt(device, device.active, at, reason)
-        yield from self._end_queue(device, at, Verdict.HOST_DOWN, reason)
-        yield from self._fill(device.host, at)
-
-    def _go_on(self, device: DeviceRecord, at: float) -> Iterator[Command]:
-        """Line an idle device up for its next case, or release it; then see what its host can begin."""
-        if device.queue:
-            position = device.queue[0].position
-            key = turn(device.device.kind, position, self._settings.host_concurrency)
-            heapq.heappush(device.host.idle, (key, device))
-        else:
-            yield self._release(device, at)
-        yield from self._fill(device.host, at)
-
-    def _release(self, device: DeviceRecord, at: float) -> Command:
-        self._board.move_device(device, ReleaseDevice, at)
-        return ReleaseDevice(device_id=device.device.id)
-
-    def _fill(self, host: HostRecord, at: float) -> Iterator[Command]:
-        """Begin what the host has room for, in turn."""
-        while host.idle:
-            device = host.idle[0][1]
-            is_idle = device.state is DeviceState.IDLE
-            if is_idle and not may_start(device.device.kind, host.load, self._settings.host_concurrency):
-                return
-            heapq.heappop(host.idle)
-            if is_idle:
-                yield self._start(device, at)
+    def _host_heard(self, event: HostHeard) -> Iterator[Command]:
+        host = self._board.hosts[event.host]
+        if host.silent_since is not None:
+            yield from self._conduct.resume(host, event.at)
 
     # --- cases ---
 
-    def _start(self, device: DeviceRecord, at: float) -> Command:
-        record = device.queue.popleft()
-        number = record.attempt.number + 1 if record.attempt else 1
-        device.active = record.attempt = AttemptRecord(case=record, number=number)
-        self._board.move_case(record, StartCase, at)
-        self._board.move_device(device, StartCase, at)
-        self._set_deadline(record, at + self._settings.start_timeout_s)
-        return StartCase(case=record.case, attempt=number)
-
     def _case_waiting(self, event: CaseWaiting) -> tuple[Command, ...]:
-        record = self._board.cases[event.case_key]
-        if self._board.move_attempt(record, event.attempt, CaseWaiting, event.at):
-            self._set_deadline(record, event.at + self._settings.lease_timeout_s)
-        attempt = record.attempt
+        self._case_moved(event)
+        attempt = self._board.cases[event.case_key].attempt
         if attempt is not None and attempt.state is AttemptState.WAITING:
             attempt.waits_for = event.reason
         return ()
 
-    def _case_granted(self, event: CaseGranted) -> tuple[Command, ...]:
+    def _case_moved(self, event: CaseWaiting | CaseGranted | CaseStarted | CaseMeasured) -> tuple[Command, ...]:
         record = self._board.cases[event.case_key]
-        if self._board.move_attempt(record, event.attempt, CaseGranted, event.at):
-            self._set_deadline(record, event.at + self._settings.start_timeout_s)
-        return ()
-
-    def _case_started(self, event: CaseStarted) -> tuple[Command, ...]:
-        record = self._board.cases[event.case_key]
-        if self._board.move_attempt(record, event.attempt, CaseStarted, event.at):
-            self._set_deadline(record, event.at + self._settings.case_timeout_s)
-        return ()
-
-    def _case_measured(self, event: CaseMeasured) -> tuple[Command, ...]:
-        record = self._board.cases[event.case_key]
-        if self._board.move_attempt(record, event.attempt, CaseMeasured, event.at):
-            self._set_deadline(record, event.at + self._settings.collect_timeout_s)
+        if self._board.move_attempt(record, event.attempt, type(event), event.at) and record.attempt is not None:
+            self._conduct.await_next(record.attempt, event.at)
+            if isinstance(event, CaseStarted):
+                self._board.devices[record.case.device.id].losses = 0
         return ()
 
     def _case_finished(self, event: CaseFinished) -> Iterator[Command]:
         record = self._board.cases[event.case_key]
-        if not self._board.move_attempt(record, event.attempt, CaseFinished, event.at):
+        if self._board.move_attempt(record, event.attempt, CaseFinished, event.at):
+            device = self._board.devices[record.case.device.id]
+            device.active = None
+            if device.state is DeviceState.BUSY:
+                self._board.move_device(device, CaseFinished, event.at)
+            self._board.move_case(record, CaseFinished, event.at)
+            yield from self._settle(device, record, event)
+
+    def _result_recovered(self, event: ResultRecovered) -> Iterator[Command]:
+        if not self.awaits(event.case_key, event.attempt):
             return
+        record = self._board.cases[event.case_key]
         device = self._board.devices[record.case.device.id]
-        device.active = None
-        self._board.move_device(device, CaseFinished, event.at)
-        self._board.move_case(record, CaseFinished, event.at)
-        verdict = event.result.verdict
-        attempts = event.attempt if self._stopping else self._settings.attempts
-        if is_tried_again(verdict, attempt=event.attempt, attempts=attempts):
-            device.queue.appendleft(record)
+        if record.state is CaseState.ACTIVE:
+            self._board.move_attempt(record, event.attempt, ResultRecovered, event.at)
+            device.active = None
         else:
-            yield self._end(device, record, event.at, verdict, event.result.reason)
-        yield from self._go_on(device, event.at)
+            # Begun by an earlier head: none of the attempts that this one may make.
+            device.queue.remove(record)
+            record.attempt = AttemptRecord(case=record, number=event.attempt, state=AttemptState.DONE)
+            record.made_before = event.attempt
+        self._board.move_case(record, ResultRecovered, event.at)
+        yield from self._settle(device, record, event)
 
-    def _lose_attempt(self, device: DeviceRecord, attempt: AttemptRecord, at: float, reason: str) -> Command:
-        """End the active attempt of a device that is lost; the case goes back to the queue, to end with the others."""
-        record = attempt.case
-        self._board.move_attempt(record, attempt.number, DeviceLost, at)
-        self._board.move_case(record, RecordAttempt, at)
-        device.active = None
-        device.queue.appendleft(record)
-        return RecordAttempt(case_key=record.case.key, attempt=attempt.number, verdict=Verdict.HOST_DOWN, reason=reason)
-
-    def _end_queue(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str) -> Iterator[Command]:
-        while device.queue:
-            yield self._end(device, device.queue.popleft(), at, verdict, reason)
-
-    def _end(
-        self, device: DeviceRecord, record: CaseRecord, at: float, verdict: Verdict, reason: str | None
-    ) -> Command:
-        self._board.move_case(record, RecordVerdict, at)
-        record.verdict, record.reason = verdict, reason
-        device.done += 1
-        return RecordVerdict(case_key=record.case.key, verdict=verdict, reason=reason)
+    def _settle(
+        self, device: DeviceRecord, record: CaseRecord, event: CaseFinished | ResultRecovered
+    ) -> Iterator[Command]:
+        yield from self._conduct.settle(device, record, event.at, event.result.verdict, event.result.reason)
+        if device.state is DeviceState.IDLE:
+            yield from self._conduct.go_on(device, event.at)
+        elif device.state is DeviceState.AWAY and not device.queue:
+            yield from self._conduct.release(device, event.at)
 
     # --- deadlines and stopping ---
 
-    def _set_deadline(self, record: CaseRecord, at: float) -> None:
-        self._board.deadlines.set(record.case.device.id, at)
-
     def _deadline_passed(self, event: DeadlinePassed) -> Iterator[Command]:
-        while (device_id := self._board.deadlines.pop_due(event.at)) is not None:
-            yield from self._overdue(self._board.devices[device_id], event.at)
+        while (owner := self._board.deadlines.pop_due(event.at)) is not None:
+            if owner == QUEUE:
+                yield from self._queue_overdue(event.at)
+            elif owner in self._board.hosts:
+                yield from self._host_overdue(owner, event.at)
+            else:
+                yield from self._device_overdue(self._board.devices[owner], event.at)
 
-    def _overdue(self, device: DeviceRecord, at: float) -> Iterator[Command]:
+    def _queue_overdue(self, at: float) -> Iterator[Command]:
+        self._conduct.is_stopping = True
+        reason = f"was still waiting for its turn {self._settings.queue_timeout_s:g} s after the run began"
+        for device in self._board.devices.values():
+            yield from self._stop_device(device, at, Verdict.TIMEOUT, reason)
+
+    def _host_overdue(self, name: str, at: float) -> Iterator[Command]:
+        reason = f"no sign of life from {name} for {self._settings.host_grace_s:g} s and more"
+        for device in self._board.hosts[name].devices:
+            if device.state not in CLOSED:
+                yield from self._conduct.give_up(device, at, reason)
+
+    def _device_overdue(self, device: DeviceRecord, at: float) -> Iterator[Command]:
         attempt = device.active
-        if attempt is None:
+        if device.state is DeviceState.AWAY:
+            yield from self._conduct.try_again(device, at)
+        elif device.state is DeviceState.IDLE:
+            yield from self._conduct.go_on(device, at)
+        elif device.state is DeviceState.PREPARING or attempt is None:
             reason = f"its agent was not ready within {self._settings.prepare_timeout_s:g} s"
-            yield from self._give_up(device, at, reason)
-            return
-        if attempt.state is AttemptState.CANCELLING:
+            yield from self._conduct.give_up(device, at, reason)
+        elif attempt.state is AttemptState.CANCELLING:
             silence = f"its agent did not end it within {self._settings.cancel_timeout_s:g} s"
-            yield from self._give_up(device, at, f"{attempt.cancel_reason}; {silence}")
-            return
-        verdict, reason = self._overdue_verdict(attempt)
-        self._board.move_attempt(attempt.case, attempt.number, DeadlinePassed, at)
-        yield self._cancel(attempt, at, verdict, reason)
+            yield from self._conduct.give_up(device, at, f"{attempt.cancel_reason}; {silence}")
+        else:
+            verdict, reason = self._overdue_verdict(attempt)
+            self._board.move_attempt(attempt.case, attempt.number, DeadlinePassed, at)
+            yield self._conduct.cancel(attempt, at, verdict, reason)
 
     def _overdue_verdict(self, attempt: AttemptRecord) -> tuple[Verdict, str]:
         match attempt.state:
@@ -277,32 +231,36 @@ class Dispatcher:
             case _:
                 return Verdict.TIMEOUT, f"its result did not come within {self._settings.collect_timeout_s:g} s"
 
-    def _cancel(self, attempt: AttemptRecord, at: float, verdict: Verdict, reason: str) -> Command:
-        record = attempt.case
-        attempt.cancel_reason = reason
-        self._set_deadline(record, at + self._settings.cancel_timeout_s)
-        return CancelCase(case_key=record.case.key, attempt=attempt.number, verdict=verdict, reason=reason)
-
     def _stop_requested(self, event: StopRequested) -> Iterator[Command]:
-        self._stopping = True
+        self._conduct.is_stopping = True
         for device in self._board.devices.values():
-            if device.state not in CLOSED:
-                yield from self._stop_device(device, event)
+            yield from self._stop_device(device, event.at, Verdict.NOT_RUN, event.reason)
+            if event.now:
+                yield from self._stop_now(device, event)
 
-    def _stop_device(self, device: DeviceRecord, event: StopRequested) -> Iterator[Command]:
-        yield from self._end_queue(device, event.at, Verdict.NOT_RUN, event.reason)
+    def _stop_device(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str) -> Iterator[Command]:
+        """End what a device has not begun; let it go unless an attempt is at work on it."""
+        yield from self._conduct.end_queue(device, at, verdict, reason)
+        if device.active is not None and device.active.state is AttemptState.MISSING:
+            yield from self._conduct.give_up(device, at, f"{device.reason}; {reason}")
+        elif device.active is None and device.state not in CLOSED:
+            yield from self._conduct.release(device, at)
+
+    def _stop_now(self, device: DeviceRecord, event: StopRequested) -> Iterator[Command]:
         attempt = device.active
         if attempt is None:
-            yield self._release(device, event.at)
-        elif event.now and self._board.move_attempt(attempt.case, attempt.number, StopRequested, event.at):
-            yield self._cancel(attempt, event.at, Verdict.CANCELLED, event.reason)
+            return
+        if device.host.silent_since is not None:
+            yield from self._conduct.give_up(device, event.at, f"{device.host.name} is silent; {event.reason}")
+        elif self._board.move_attempt(attempt.case, attempt.number, StopRequested, event.at):
+            yield self._conduct.cancel(attempt, event.at, Verdict.CANCELLED, event.reason)
 
     # --- views ---
 
     @property
     def next_deadline(self) -> float | None:
         """When ``DeadlinePassed`` is due, on the events' clock; ``None`` where nothing is waited for."""
-        return self._board.deadlines.next
+        return None if self.is_done else self._board.deadlines.next
 
     @property
     def is_done(self) -> bool:
@@ -312,7 +270,7 @@ class Dispatcher:
     @property
     def stopping(self) -> bool:
         """True once somebody wants the run to end: no case is begun any more."""
-        return self._stopping
+        return self._conduct.is_stopping
 
     @property
     def counts(self) -> CaseCounts:
@@ -337,14 +295,17 @@ class Dispatcher:
         return view_of_case(self._board.cases[case_key])
 
     def awaits(self, case_key: str, attempt: int) -> bool:
-        """Return whether the result of an attempt is still wanted.
+        """Return whether the result of an attempt is still wanted: it goes on, is missing, or is not known of yet.
 
-        It is not once its device was given up: the attempt is recorded then, and its late ``CaseFinished`` ignored.
-        Raises KeyError.
+        It is not once the attempt was given up with its device and recorded, or the case tried again or ended: then a
+        late result is superseded. Raises KeyError.
         """
-        latest = self._board.cases[case_key].attempt
-        return latest is not None and latest.number == attempt and latest.state not in OVER
+        record = self._board.cases[case_key]
+        latest = record.attempt
+        if latest is not None and latest.number == attempt:
+            return latest.state not in OVER
+        return record.state is CaseState.QUEUED and attempt > record.made
 
     def check_invariants(self) -> None:
         """Raise AssertionError where something that must always hold does not; takes time in proportion to the run."""
-        check_invariants(self._board, self._settings.host_concurrency, is_stopping=self._stopping)
+        check_invariants(self._board, self._settings.host_concurrency, is_stopping=self._conduct.is_stopping)

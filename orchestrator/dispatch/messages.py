@@ -28,6 +28,8 @@ class DeviceLost:
     at: float
     device_id: str
     reason: str
+    #: Another agent would fare no better: its host never came into the cluster, and will not.
+    is_final: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

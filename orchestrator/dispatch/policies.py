@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.dispatch.settings import HostConcurrency
 from workers.protocol import DeviceKind, Verdict
 
+if TYPE_CHECKING:
+    from workers.protocol import Case
+
 #: Endings that another try may mend. Too little memory, an unsupported workload and a timeout come out the same again.
-RETRYABLE: Final = frozenset({Verdict.CRASHED})
+#: Cancelled without a stop means that the agent took the head for gone.
+RETRYABLE: Final = frozenset({Verdict.CRASHED, Verdict.HOST_DOWN, Verdict.CANCELLED})
+
+#: Endings that speak against the device or its host; the others are the workload's fault, or nobody's.
+FAILURES: Final = frozenset({Verdict.CRASHED, Verdict.TIMEOUT, Verdict.HOST_DOWN})
+
+#: Longest pause between two tries to bring back an agent, seconds.
+LONGEST_PAUSE_S: Final = 10.0
+
+#: How often in a row an agent may be lost before its device is given up, though it comes back each time.
+MOST_LOSSES: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +46,26 @@ class HostLoad:
 def is_tried_again(verdict: Verdict, *, attempt: int, attempts: int) -> bool:
     """Return whether a case whose ``attempt`` (from 1) ended with ``verdict`` gets another, of ``attempts`` at most."""
     return verdict in RETRYABLE and attempt < attempts
+
+
+def retry_delay_s(tries: int, delay_s: float) -> float:
+    """Return seconds until the next attempt after ``tries`` failed ones, at least one: doubled with each."""
+    return float(delay_s * 2 ** (tries - 1))
+
+
+def return_delay_s(losses: int) -> float:
+    """Return seconds from the loss of an agent, the ``losses``-th in a row, until another one is tried."""
+    return min(float(2 ** (losses - 1)), LONGEST_PAUSE_S)
+
+
+def needs_more_memory(case: Case, than: Case) -> bool:
+    """Return whether a case is the same workload on the same device as another one, with a larger batch."""
+    mine, other = case.workload, than.workload
+    return (
+        case.device.id == than.device.id
+        and mine.batch_size > other.batch_size
+        and dataclasses.replace(mine, batch_size=other.batch_size) == other
+    )
 
 
 def must_be_alone(kind: DeviceKind, concurrency: HostConcurrency) -> bool:

@@ -1,159 +1,31 @@
-"""Where devices, cases and attempts are, how they may move, and what must hold after every event.
-
-::
-
-    device    waiting ─► preparing ─► idle ◄─► busy          and from any of the last three ─► released | lost
-    case      queued ◄─► active                              and from queued ─► done
-    attempt   starting ─► running ─► collecting ─► done      and from any of them ─► cancelling ─► done | lost
-              starting ◄─► waiting                           for another muster to let go of the device
-
-The tables below say which message moves what; a move that they do not hold is a mistake in muster, never in a lab.
-"""
+"""Where every device, case and attempt of a run is, and what is known of it."""
 
 from __future__ import annotations
 
-import enum
-from collections import deque
+import bisect
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.dispatch.deadlines import Deadlines
-from orchestrator.dispatch.messages import (
-    CaseFinished,
-    CaseGranted,
-    CaseMeasured,
-    CaseStarted,
-    CaseWaiting,
-    Command,
-    DeadlinePassed,
-    DeviceLost,
-    DeviceReady,
-    Event,
-    PrepareDevice,
-    RecordAttempt,
-    RecordVerdict,
-    ReleaseDevice,
-    StartCase,
-    StopRequested,
-)
+from orchestrator.dispatch.messages import CaseFinished, ResultRecovered
 from orchestrator.dispatch.policies import HostLoad
+from orchestrator.dispatch.transitions import (
+    ATTEMPT_TRANSITIONS,
+    CASE_TRANSITIONS,
+    CLOSED,
+    DEVICE_TRANSITIONS,
+    AttemptState,
+    CaseState,
+    DeviceState,
+)
 from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.dispatch.transitions import Trigger
     from workers.protocol import Case, Device, Verdict
-
-
-class DeviceState(str, enum.Enum):
-    """Where a device is."""
-
-    WAITING = "waiting"
-    PREPARING = "preparing"
-    IDLE = "idle"
-    BUSY = "busy"
-    #: It has nothing left to do, and its agent was told to end.
-    RELEASED = "released"
-    #: Its agent could not be started, is gone, or does not answer.
-    LOST = "lost"
-
-
-class CaseState(str, enum.Enum):
-    """Where a case is; a case between two attempts is queued again."""
-
-    QUEUED = "queued"
-    ACTIVE = "active"
-    DONE = "done"
-
-
-class AttemptState(str, enum.Enum):
-    """Where an attempt is."""
-
-    STARTING = "starting"
-    #: Another case, most likely of another muster, has the device or its host.
-    WAITING = "waiting"
-    RUNNING = "running"
-    #: Measured; its result is on the way to the head.
-    COLLECTING = "collecting"
-    #: Its agent was told to end it.
-    CANCELLING = "cancelling"
-    DONE = "done"
-    #: Over without a result, for its device was lost.
-    LOST = "lost"
-
-
-#: What moves a device, a case or an attempt: the type of an event or of a command.
-Trigger: TypeAlias = type[Event] | type[Command]
-
-#: A released or lost device stays so: its agent may have spoken before it heard of that, and it may be seen to go.
-DEVICE_TRANSITIONS: Final[Mapping[tuple[DeviceState, Trigger], DeviceState]] = {
-    (DeviceState.WAITING, PrepareDevice): DeviceState.PREPARING,
-    (DeviceState.PREPARING, DeviceReady): DeviceState.IDLE,
-    (DeviceState.PREPARING, DeviceLost): DeviceState.LOST,
-    (DeviceState.PREPARING, ReleaseDevice): DeviceState.RELEASED,
-    (DeviceState.IDLE, StartCase): DeviceState.BUSY,
-    (DeviceState.IDLE, DeviceLost): DeviceState.LOST,
-    (DeviceState.IDLE, ReleaseDevice): DeviceState.RELEASED,
-    (DeviceState.BUSY, CaseFinished): DeviceState.IDLE,
-    (DeviceState.BUSY, DeviceLost): DeviceState.LOST,
-    (DeviceState.RELEASED, DeviceReady): DeviceState.RELEASED,
-    (DeviceState.RELEASED, DeviceLost): DeviceState.RELEASED,
-    (DeviceState.LOST, DeviceReady): DeviceState.LOST,
-    (DeviceState.LOST, DeviceLost): DeviceState.LOST,
-}
-
-CASE_TRANSITIONS: Final[Mapping[tuple[CaseState, Trigger], CaseState]] = {
-    (CaseState.QUEUED, StartCase): CaseState.ACTIVE,
-    (CaseState.ACTIVE, CaseFinished): CaseState.QUEUED,
-    (CaseState.ACTIVE, RecordAttempt): CaseState.QUEUED,
-    (CaseState.QUEUED, RecordVerdict): CaseState.DONE,
-}
-
-#: An attempt that is being cancelled may have spoken before its agent heard of it, and one that was given up may still
-#: be heard of once its host is reachable again: what they say changes nothing. A stop leaves a measured attempt alone,
-#: for its result is on the way. Nothing can follow on a ``CaseFinished`` that was taken.
-ATTEMPT_TRANSITIONS: Final[Mapping[tuple[AttemptState, Trigger], AttemptState]] = {
-    (AttemptState.STARTING, CaseWaiting): AttemptState.WAITING,
-    (AttemptState.STARTING, CaseStarted): AttemptState.RUNNING,
-    (AttemptState.STARTING, CaseMeasured): AttemptState.COLLECTING,  # a child may end before it warms up: unsupported
-    (AttemptState.STARTING, CaseFinished): AttemptState.DONE,
-    (AttemptState.STARTING, DeadlinePassed): AttemptState.CANCELLING,
-    (AttemptState.STARTING, StopRequested): AttemptState.CANCELLING,
-    (AttemptState.STARTING, DeviceLost): AttemptState.LOST,
-    (AttemptState.WAITING, CaseWaiting): AttemptState.WAITING,  # somebody else has it now
-    (AttemptState.WAITING, CaseGranted): AttemptState.STARTING,
-    (AttemptState.WAITING, CaseFinished): AttemptState.DONE,  # waited long enough
-    (AttemptState.WAITING, DeadlinePassed): AttemptState.CANCELLING,
-    (AttemptState.WAITING, StopRequested): AttemptState.CANCELLING,
-    (AttemptState.WAITING, DeviceLost): AttemptState.LOST,
-    (AttemptState.RUNNING, CaseMeasured): AttemptState.COLLECTING,
-    (AttemptState.RUNNING, CaseFinished): AttemptState.DONE,  # a child that crashed has no last word
-    (AttemptState.RUNNING, DeadlinePassed): AttemptState.CANCELLING,
-    (AttemptState.RUNNING, StopRequested): AttemptState.CANCELLING,
-    (AttemptState.RUNNING, DeviceLost): AttemptState.LOST,
-    (AttemptState.COLLECTING, CaseFinished): AttemptState.DONE,
-    (AttemptState.COLLECTING, DeadlinePassed): AttemptState.CANCELLING,
-    (AttemptState.COLLECTING, StopRequested): AttemptState.COLLECTING,
-    (AttemptState.COLLECTING, DeviceLost): AttemptState.LOST,
-    (AttemptState.CANCELLING, CaseWaiting): AttemptState.CANCELLING,
-    (AttemptState.CANCELLING, CaseGranted): AttemptState.CANCELLING,
-    (AttemptState.CANCELLING, CaseStarted): AttemptState.CANCELLING,
-    (AttemptState.CANCELLING, CaseMeasured): AttemptState.CANCELLING,
-    (AttemptState.CANCELLING, CaseFinished): AttemptState.DONE,
-    (AttemptState.CANCELLING, StopRequested): AttemptState.CANCELLING,
-    (AttemptState.CANCELLING, DeviceLost): AttemptState.LOST,
-    (AttemptState.LOST, CaseWaiting): AttemptState.LOST,
-    (AttemptState.LOST, CaseGranted): AttemptState.LOST,
-    (AttemptState.LOST, CaseStarted): AttemptState.LOST,
-    (AttemptState.LOST, CaseMeasured): AttemptState.LOST,
-    (AttemptState.LOST, CaseFinished): AttemptState.LOST,
-}
-
-#: Attempts in these states have ended.
-OVER: Final = frozenset({AttemptState.DONE, AttemptState.LOST})
-
-#: Devices in these states take no more cases.
-CLOSED: Final = frozenset({DeviceState.RELEASED, DeviceState.LOST})
 
 
 class ImpossibleTransitionError(Exception):
@@ -189,11 +61,20 @@ class CaseRecord:
     #: Its place in the plan, from 0.
     position: int
     state: CaseState = CaseState.QUEUED
-    #: The latest one; ``None`` before the first.
+    #: The latest one; ``None`` before the first of this dispatcher.
     attempt: AttemptRecord | None = None
+    #: Attempts that were made before this dispatcher, when the run was begun.
+    made_before: int = 0
+    #: When its next attempt may begin.
+    not_before: float = -math.inf
     verdict: Verdict | None = None
     reason: str | None = None
     story: list[StoryLine] = field(default_factory=list)
+
+    @property
+    def made(self) -> int:
+        """Attempts begun so far, earlier ones counted."""
+        return self.attempt.number if self.attempt else self.made_before
 
     def tell(self, at: float, trigger: Trigger) -> None:
         """Add a line to the story."""
@@ -213,6 +94,12 @@ class HostRecord:
     preparing: int = 0
     busy_cpus: int = 0
     busy_gpus: int = 0
+    #: Since when it has given no sign of life; ``None`` while it does.
+    silent_since: float | None = None
+    #: Cases in a row that failed on its devices, and on which of them.
+    failures: int = 0
+    failed_on: set[str] = field(default_factory=set)
+    devices: list[DeviceRecord] = field(default_factory=list)
     #: A heap of idle devices by whose turn it is; a device that has stopped being idle is dropped when it comes up.
     idle: list[tuple[tuple[int, int], DeviceRecord]] = field(default_factory=list)
 
@@ -239,15 +126,31 @@ class DeviceRecord:
     host: HostRecord
     state: DeviceState = DeviceState.WAITING
     #: Cases still to be begun, in the plan's order.
-    queue: deque[CaseRecord] = field(default_factory=deque)
+    queue: list[CaseRecord] = field(default_factory=list)
     active: AttemptRecord | None = None
     done: int = 0
+    #: Whether it stands in its host's line of idle devices.
+    is_in_line: bool = False
+    #: Since when it has had no agent; ``None`` where it has one, or is not missed.
+    away_since: float | None = None
+    #: How often its agent was lost since a case last began on it.
+    losses: int = 0
+    #: Cases in a row that failed on it.
+    failures: int = 0
     #: Why it was lost.
     reason: str | None = None
     story: list[StoryLine] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"device {self.device.id}"
+
+    def due(self, at: float) -> CaseRecord | None:
+        """Return the first case of the queue that may begin at ``at``."""
+        return next((record for record in self.queue if record.not_before <= at), None)
+
+    def put_back(self, record: CaseRecord) -> None:
+        """Put a case back into the queue, at its place in the plan's order."""
+        bisect.insort(self.queue, record, key=lambda each: each.position)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -263,8 +166,8 @@ class Board:
     open_devices: int = 0
 
     @classmethod
-    def of(cls, cases: Sequence[Case]) -> Board:
-        """Return the board of a run before it begins.
+    def of(cls, cases: Sequence[Case], attempts_before: Mapping[str, int] | None = None) -> Board:
+        """Return the board of a run before it begins; ``attempts_before`` counts those made already, by case key.
 
         Raises ValueError where two cases have one key, or one device id stands for two devices.
         """
@@ -272,7 +175,8 @@ class Board:
         for position, case in enumerate(cases):
             if case.key in board.cases:
                 raise ValueError(f"two cases of the plan have the key {case.key}")
-            record = CaseRecord(case=case, position=position)
+            made_before = (attempts_before or {}).get(case.key, 0)
+            record = CaseRecord(case=case, position=position, made_before=made_before)
             board.cases[case.key] = record
             board._device_of(case.device).queue.append(record)
         board.counts[CaseState.QUEUED] = len(board.cases)
@@ -284,12 +188,13 @@ class Board:
         if known is None:
             host = self.hosts.setdefault(device.host, HostRecord(name=device.host))
             known = self.devices[device.id] = DeviceRecord(device=device, host=host)
+            host.devices.append(known)
         elif known.device != device:
             raise ValueError(f"two devices of the plan are called {device.id}")
         return known
 
     def move_device(self, record: DeviceRecord, trigger: Trigger, at: float) -> bool:
-        """Move a device as ``trigger`` says; return False where it is closed already and the trigger came too late.
+        """Move a device as ``trigger`` says; return False where that leaves it as it is, for it came too late.
 
         Raises :class:`ImpossibleTransitionError`.
         """
@@ -297,7 +202,7 @@ class Board:
         if state is None:
             raise ImpossibleTransitionError(str(record), record.state.value, trigger.__name__, record.story)
         record.story.append((at, trigger.__name__))
-        if record.state in CLOSED:
+        if state is record.state:
             return False
         record.host.count(record, -1)
         record.state = state
@@ -311,7 +216,7 @@ class Board:
         state = CASE_TRANSITIONS.get((record.state, trigger))
         if state is None:
             raise ImpossibleTransitionError(str(record), record.state.value, trigger.__name__, record.story)
-        if trigger is not CaseFinished:  # which its attempt has told already
+        if trigger not in (CaseFinished, ResultRecovered) or record.attempt is None:  # else its attempt has told it
             record.tell(at, trigger)
         self.counts[record.state] -= 1
         self.counts[state] += 1

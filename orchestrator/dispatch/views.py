@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.dispatch.state import AttemptState
+from orchestrator.dispatch.transitions import AttemptState
 
 if TYPE_CHECKING:
-    from orchestrator.dispatch.state import CaseRecord, CaseState, DeviceRecord, DeviceState
+    from orchestrator.dispatch.state import CaseRecord, DeviceRecord
+    from orchestrator.dispatch.transitions import CaseState, DeviceState
     from workers.protocol import Case, Device, Verdict
 
 

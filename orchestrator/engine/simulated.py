@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
     CancelCase,
     CaseFinished,
     CaseGranted,
@@ -161,6 +162,8 @@ class SimulatedEngine:
                 self._start_case(act.case, act.attempt)
             case CancelCase():
                 self._cancel(act)
+            case AcknowledgeResult():
+                pass  # nothing is kept here beyond its telling
             case _:
                 self._release(act.device_id)
 

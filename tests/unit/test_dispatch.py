@@ -26,14 +26,8 @@ from orchestrator.dispatch.messages import (
 )
 from orchestrator.dispatch.policies import RETRYABLE, HostLoad, is_tried_again, may_start, must_be_alone, turn
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
-from orchestrator.dispatch.state import (
-    AttemptRecord,
-    AttemptState,
-    Board,
-    CaseState,
-    DeviceState,
-    ImpossibleTransitionError,
-)
+from orchestrator.dispatch.state import AttemptRecord, Board, ImpossibleTransitionError
+from orchestrator.dispatch.transitions import AttemptState, CaseState, DeviceState
 from tests.builders import a_case, a_device, a_result, a_workload
 from workers.protocol import DeviceKind, Verdict
 

@@ -1,0 +1,318 @@
+"""What the dispatcher does with devices and cases, whatever event made it necessary. Pure, as all of this package."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.dispatch.messages import (
+    CancelCase,
+    DeviceLost,
+    PrepareDevice,
+    PutAside,
+    RecordAttempt,
+    RecordVerdict,
+    ReleaseDevice,
+    StartCase,
+)
+from orchestrator.dispatch.policies import (
+    FAILURES,
+    MOST_LOSSES,
+    is_tried_again,
+    may_start,
+    needs_more_memory,
+    retry_delay_s,
+    return_delay_s,
+    turn,
+)
+from orchestrator.dispatch.state import AttemptRecord
+from orchestrator.dispatch.transitions import CLOSED, AttemptState, DeviceState
+from workers.protocol import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.dispatch.messages import Command
+    from orchestrator.dispatch.settings import DispatchSettings
+    from orchestrator.dispatch.state import Board, CaseRecord, DeviceRecord, HostRecord
+
+#: Owner of the one deadline that all cases in all queues share; devices and hosts own theirs by their names.
+QUEUE: Final = ""
+
+
+class Conduct:
+    """Moves what is on the board, and says with commands what is to be done about it."""
+
+    def __init__(self, board: Board, settings: DispatchSettings) -> None:
+        self._board = board
+        self._settings = settings
+        #: No case is begun any more, and none tried again.
+        self.is_stopping = False
+
+    # --- devices ---
+
+    def prepare(self, device: DeviceRecord, at: float) -> Command:
+        """Have an agent brought up for a device."""
+        self._board.move_device(device, PrepareDevice, at)
+        self._set_deadline(device, at + self._settings.prepare_timeout_s)
+        return PrepareDevice(device=device.device)
+
+    def go_on(self, device: DeviceRecord, at: float) -> Iterator[Command]:
+        """Line an idle device up for its next case, have it wait for one, or release it; then fill its host."""
+        record = device.due(at)
+        if record is not None:
+            self._line_up(device, record)
+        elif device.queue:
+            self._set_deadline(device, min(record.not_before for record in device.queue))
+        else:
+            yield from self.release(device, at)
+        yield from self.fill(device.host, at)
+
+    def release(self, device: DeviceRecord, at: float) -> Iterator[Command]:
+        """Let a device's agent go, if it has one."""
+        self._board.move_device(device, ReleaseDevice, at)
+        yield ReleaseDevice(device_id=device.device.id)
+        yield from self._end_silence(device.host, at)
+
+    def _line_up(self, device: DeviceRecord, record: CaseRecord) -> None:
+        if not device.is_in_line:
+            device.is_in_line = True
+            key = turn(device.device.kind, record.position, self._settings.host_concurrency)
+            heapq.heappush(device.host.idle, (key, device))
+
+    def fill(self, host: HostRecord, at: float) -> Iterator[Command]:
+        """Begin what the host has room for, in turn; nothing while it is silent."""
+        while host.idle and host.silent_since is None:
+            device = host.idle[0][1]
+            is_idle = device.state is DeviceState.IDLE
+            if is_idle and not may_start(device.device.kind, host.load, self._settings.host_concurrency):
+                return
+            heapq.heappop(host.idle)
+            device.is_in_line = False
+            record = device.due(at) if is_idle else None
+            if record is not None:
+                yield self._start(device, record, at)
+
+    # --- devices that are lost, for now or for good ---
+
+    def lose(self, device: DeviceRecord, at: float, reason: str, *, is_final: bool) -> Iterator[Command]:
+        """Take a device as away: its agent is gone. Another one is tried soon, unless that is hopeless or unwanted."""
+        self._miss(device, at)
+        device.reason = reason
+        device.losses += 1
+        if device.away_since is None:
+            device.away_since = at if device.host.silent_since is None else device.host.silent_since
+        over_at = device.away_since + self._settings.host_grace_s
+        is_wanted = device.active is not None or bool(device.queue)
+        if is_final or self.is_stopping or not is_wanted or at >= over_at or device.losses > MOST_LOSSES:
+            yield from self._close(device, at, reason)
+        else:
+            self._set_deadline(device, min(at + return_delay_s(device.losses), over_at))
+        yield from self._end_silence(device.host, at)
+        yield from self.fill(device.host, at)
+
+    def _end_silence(self, host: HostRecord, at: float) -> Iterator[Command]:
+        """Stop listening to a silent host on which there is nobody left to speak: its devices are sought one by one."""
+        is_mute = all(device.state in CLOSED or device.state is DeviceState.AWAY for device in host.devices)
+        if host.silent_since is not None and is_mute:
+            yield from self.resume(host, at)
+
+    def try_again(self, device: DeviceRecord, at: float) -> Iterator[Command]:
+        """Have another agent brought up for a device that is away, unless its host's grace is over."""
+        over_at = (at if device.away_since is None else device.away_since) + self._settings.host_grace_s
+        if at < over_at:
+            yield self.prepare(device, at)
+            return
+        yield from self._close(device, at, f"{device.reason}; not back within {self._settings.host_grace_s:g} s")
+        yield from self.fill(device.host, at)
+
+    def give_up(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
+        """Take a device as lost for good; its agent is told to end, should it hear it."""
+        self._miss(device, at)
+        yield from self._close(device, at, reason)
+        yield from self.fill(device.host, at)
+
+    def _miss(self, device: DeviceRecord, at: float) -> None:
+        """Move a device to away, and its attempt, if it has one, to missing."""
+        if device.state is not DeviceState.AWAY:
+            self._board.move_device(device, DeviceLost, at)
+        attempt = device.active
+        if attempt is not None and attempt.state is not AttemptState.MISSING:
+            self._board.move_attempt(attempt.case, attempt.number, DeviceLost, at)
+
+    def _close(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
+        """End everything that a device which is away still has, and let it go."""
+        device.reason = reason
+        yield from self.end_queue(device, at, Verdict.HOST_DOWN, reason)
+        if device.active is not None:
+            record = device.active.case
+            yield self._lose_attempt(device, device.active, at, reason)
+            yield from self._end(device, record, at, Verdict.HOST_DOWN, reason)
+        if device.state not in CLOSED:  # nor put aside with all of its host just now
+            yield from self.release(device, at)
+
+    def missed(self, device: DeviceRecord, at: float) -> Iterator[Command]:
+        """Give up the attempt that an agent had which is gone: the next one found no result of it."""
+        if device.active is None:
+            return
+        record, reason = device.active.case, device.reason or "its agent died"
+        yield self._lose_attempt(device, device.active, at, reason)
+        yield from self.settle(device, record, at, Verdict.HOST_DOWN, reason)
+
+    def _lose_attempt(self, device: DeviceRecord, attempt: AttemptRecord, at: float, reason: str) -> Command:
+        record = attempt.case
+        self._board.move_attempt(record, attempt.number, RecordAttempt, at)
+        self._board.move_case(record, RecordAttempt, at)
+        device.active = None
+        return RecordAttempt(case_key=record.case.key, attempt=attempt.number, verdict=Verdict.HOST_DOWN, reason=reason)
+
+    # --- hosts that are silent ---
+
+    def hush(self, host: HostRecord, at: float) -> None:
+        """Suspend the deadlines of a host that gives no sign of life: only its grace runs."""
+        host.silent_since = at
+        for device in host.devices:
+            self._board.deadlines.clear(device.device.id)
+        self._board.deadlines.set(host.name, at + self._settings.host_grace_s)
+
+    def resume(self, host: HostRecord, at: float) -> Iterator[Command]:
+        """Go on with a host that is heard again; every wait of its devices begins anew."""
+        host.silent_since = None
+        self._board.deadlines.clear(host.name)
+        for device in host.devices:
+            if device.state is DeviceState.IDLE:
+                yield from self.go_on(device, at)
+            else:
+                self._renew_deadline(device, at)
+        yield from self.fill(host, at)
+
+    def _renew_deadline(self, device: DeviceRecord, at: float) -> None:
+        if device.state is DeviceState.AWAY:
+            self._set_deadline(device, at)
+        elif device.state is DeviceState.PREPARING:
+            self._set_deadline(device, at + self._settings.prepare_timeout_s)
+        elif device.state is DeviceState.BUSY and device.active is not None:
+            self.await_next(device.active, at)
+
+    # --- cases ---
+
+    def _start(self, device: DeviceRecord, record: CaseRecord, at: float) -> Command:
+        device.queue.remove(record)
+        number = record.made + 1
+        device.active = record.attempt = AttemptRecord(case=record, number=number)
+        self._board.move_case(record, StartCase, at)
+        self._board.move_device(device, StartCase, at)
+        self.await_next(device.active, at)
+        return StartCase(case=record.case, attempt=number)
+
+    def settle(
+        self, device: DeviceRecord, record: CaseRecord, at: float, verdict: Verdict, reason: str | None
+    ) -> Iterator[Command]:
+        """Try a case again whose attempt has ended, or end it; it is in no queue."""
+        tries = record.made - record.made_before
+        attempts = tries if self.is_stopping else self._settings.attempts
+        if is_tried_again(verdict, attempt=tries, attempts=attempts):
+            if tries > 0:
+                record.not_before = at + retry_delay_s(tries, self._settings.retry_delay_s)
+            device.put_back(record)
+            return
+        yield from self._end(device, record, at, verdict, reason)
+
+    def _end(
+        self, device: DeviceRecord, record: CaseRecord, at: float, verdict: Verdict, reason: str | None
+    ) -> Iterator[Command]:
+        """End a case that was tried, and see what follows from it for others."""
+        yield self._decide(device, record, at, verdict, reason)
+        if verdict is Verdict.OOM:
+            yield from self._infer_oom(device, record, at)
+        yield from self._judge(device, at, verdict, reason)
+
+    def _infer_oom(self, device: DeviceRecord, record: CaseRecord, at: float) -> Iterator[Command]:
+        """End larger batches of a workload that did not fit: they would not fit either."""
+        batch_size = record.case.workload.batch_size
+        reason = f"inferred: batch {batch_size} did not fit on this device, so a larger one does not either"
+        for larger in [other for other in device.queue if needs_more_memory(other.case, record.case)]:
+            device.queue.remove(larger)
+            yield self._decide(device, larger, at, Verdict.OOM, reason)
+
+    def end_queue(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str) -> Iterator[Command]:
+        """End every case that a device has still to begin."""
+        while device.queue:
+            yield self._decide(device, device.queue.pop(0), at, verdict, reason)
+
+    def _decide(
+        self, device: DeviceRecord, record: CaseRecord, at: float, verdict: Verdict, reason: str | None
+    ) -> Command:
+        self._board.move_case(record, RecordVerdict, at)
+        record.verdict, record.reason = verdict, reason
+        device.done += 1
+        return RecordVerdict(case_key=record.case.key, verdict=verdict, reason=reason)
+
+    def cancel(self, attempt: AttemptRecord, at: float, verdict: Verdict, reason: str) -> Command:
+        """Have an attempt ended that was moved to cancelling."""
+        record = attempt.case
+        attempt.cancel_reason = reason
+        self.await_next(attempt, at)
+        return CancelCase(case_key=record.case.key, attempt=attempt.number, verdict=verdict, reason=reason)
+
+    # --- devices and hosts that fail ---
+
+    def _judge(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str | None) -> Iterator[Command]:
+        """Count failures in a row, and put a device or its host aside when there are too many."""
+        host = device.host
+        if verdict.has_figure:
+            device.failures = host.failures = 0
+            host.failed_on.clear()
+        if verdict not in FAILURES:
+            return
+        device.failures += 1
+        host.failures += 1
+        host.failed_on.add(device.device.id)
+        limit = self._settings.quarantine_after
+        if limit and host.failures >= limit and len(host.failed_on) > 1:
+            host.failures = 0
+            yield from self._put_aside(
+                host.devices, at, PutAside(target=host.name, failures=limit, reason=reason or "")
+            )
+        elif limit and device.failures >= limit:
+            device.failures = 0
+            yield from self._put_aside(
+                [device], at, PutAside(target=device.device.id, failures=limit, reason=reason or "")
+            )
+
+    def _put_aside(self, devices: list[DeviceRecord], at: float, put_aside: PutAside) -> Iterator[Command]:
+        yield put_aside
+        reason = f"put aside after {put_aside.failures} failures in a row, the last: {put_aside.reason}"
+        for device in devices:
+            if device.state not in CLOSED:
+                yield from self.empty(device, at, reason)
+
+    def empty(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
+        """End all that a device has not begun; one without an attempt is let go."""
+        yield from self.end_queue(device, at, Verdict.NOT_RUN, reason)
+        is_unused = device.active is None and device.state in (DeviceState.PREPARING, DeviceState.AWAY)
+        # An idle one may be in the middle of an event, at whose end it is released for want of cases.
+        if is_unused or (device.state is DeviceState.IDLE and (device.is_in_line or self._has_deadline(device))):
+            yield from self.release(device, at)
+
+    # --- deadlines ---
+
+    def await_next(self, attempt: AttemptRecord, at: float) -> None:
+        """Set the deadline of an attempt that has just come into its state."""
+        settings = self._settings
+        patience_s = {
+            AttemptState.STARTING: settings.start_timeout_s,
+            AttemptState.WAITING: settings.lease_timeout_s,
+            AttemptState.RUNNING: settings.case_timeout_s,
+            AttemptState.COLLECTING: settings.collect_timeout_s,
+        }
+        device = self._board.devices[attempt.case.case.device.id]
+        self._set_deadline(device, at + patience_s.get(attempt.state, settings.cancel_timeout_s))
+
+    def _set_deadline(self, device: DeviceRecord, at: float) -> None:
+        # While its host is silent, that one's grace counts and nothing else.
+        if device.host.silent_since is None:
+            self._board.deadlines.set(device.device.id, at)
+
+    def _has_deadline(self, device: DeviceRecord) -> bool:
+        return self._board.deadlines.of(device.device.id) is not None
