@@ -29,6 +29,35 @@ class Location:
         return str(self.path or "the store in memory")
 
 
+class Presence:
+    """Whether a store's file is still the one that was opened.
+
+    SQLite goes on writing to a file that was removed, replaced, or taken away with its file system, and says that all
+    is well; what it writes there is lost.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def note(self) -> None:
+        """Take note of the file, once it is open for writing; raises OSError.
+
+        Not earlier: on layered file systems it becomes another file when it is first opened so.
+        """
+        if self._path is not None and self._opened is None:
+            self._opened = _identity(self._path)
+
+    def is_lost(self) -> bool:
+        """Return whether another file is there than the one that was noted; raises OSError where none is."""
+        return self._path is not None and self._opened is not None and _identity(self._path) != self._opened
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def locate(url: str) -> Location:
     """Return where ``url`` points; reads the folder, writes nothing.
 

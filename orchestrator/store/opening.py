@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import StoreBusyError, UsageError
 from orchestrator.store import sqlite
-from orchestrator.store.location import Location, is_writable, locate
+from orchestrator.store.location import Location, Presence, is_writable, locate
 from orchestrator.store.lock import FileLock, MemoryLock, this_process
 from orchestrator.store.sqlite import Access, Finding
 from orchestrator.store.translation import read_only, store_error
@@ -50,7 +50,7 @@ def _open_in_memory(location: Location) -> Store:
 def _store(engine: Engine, location: Location, lock: FileLock | MemoryLock) -> Store:
     from orchestrator.store.repository import Store
 
-    return Store(engine, place=location.place, lock=lock)
+    return Store(engine, place=location.place, lock=lock, presence=Presence(location.path))
 
 
 def _access(path: Path, *, create: bool, busy_timeout_s: float) -> Access:

@@ -17,7 +17,7 @@ from orchestrator.store import rows, sqlite
 from orchestrator.store.lock import this_process
 from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures
 from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, QUARANTINES, RUNS, SAMPLES
-from orchestrator.store.translation import corrupt, store_error
+from orchestrator.store.translation import corrupt, gone, store_error
 from workers import codec
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine
 
     from orchestrator.results import CaseResult, NewRun, Pace, Quarantine, Run, RunSummary
+    from orchestrator.store.location import Presence
     from orchestrator.store.lock import WriterLock
     from workers.protocol import Case, Result, Verdict, Workload
 
@@ -42,12 +43,13 @@ class Store:
     others. What a method was given is on the disk when it returns.
     """
 
-    def __init__(self, engine: Engine, *, place: str, lock: WriterLock) -> None:
+    def __init__(self, engine: Engine, *, place: str, lock: WriterLock, presence: Presence) -> None:
         self._engine = engine
         self._writing_engine = sqlite.for_writing(engine)
         #: The store's name in messages.
         self.place = place
         self._lock = lock
+        self._presence = presence
 
     def __enter__(self) -> Store:
         return self
@@ -193,8 +195,12 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._translated(), self._writing_engine.begin() as connection:
-            yield connection
+        with self._translated():
+            with self._writing_engine.begin() as connection:
+                self._presence.note()
+                yield connection
+            if self._presence.is_lost():
+                raise gone(self.place, "another file has taken its place")
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -205,7 +211,7 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
+        except (DBAPIError, OSError) as error:
             raise store_error(error, self.place) from error
         except codec.CodecError as error:
             raise corrupt(self.place, str(error)) from error

@@ -49,6 +49,11 @@ _CORRUPT: Final = _Meaning(
     what="not a muster store, or damaged",
     remedy="Move the file away and bring back a copy, or use another: --store sqlite:///other.db",
 )
+_GONE: Final = _Meaning(
+    kind=StoreError,
+    what="the place where the store lies is gone or does not answer",
+    remedy="Bring it back, or mount it again, or keep results elsewhere: --store sqlite:///other.db",
+)
 _FAILED: Final = _Meaning(
     kind=StoreError,
     what="the store cannot be used",
@@ -74,7 +79,18 @@ _BY_ERRNO: Final = {
     errno.EROFS: _READ_ONLY,
     errno.EACCES: _READ_ONLY,
     errno.EPERM: _READ_ONLY,
+    errno.ENOENT: _GONE,
+    errno.ENOTDIR: _GONE,
+    errno.ENODEV: _GONE,
+    errno.ENXIO: _GONE,
+    errno.EIO: _GONE,
+    errno.ESTALE: _GONE,
+    errno.ENOTCONN: _GONE,
+    errno.ETIMEDOUT: _GONE,
 }
+
+#: What SQLite says where the place fails it, whatever is wrong there: full, read-only, gone.
+_OF_THE_PLACE: Final = ("disk i/o error", "unable to open database file")
 
 
 def store_error(error: Exception, place: str) -> StoreError:
@@ -99,21 +115,52 @@ def busy(place: str, who: str) -> StoreBusyError:
     return StoreBusyError(f"{place}: {who}", remedy=_BUSY.remedy)
 
 
+def gone(place: str, why: str) -> StoreError:
+    """Return the error for a store whose file is not there any more."""
+    return StoreError(f"{place}: {_GONE.what} ({why})", remedy=_GONE.remedy)
+
+
 def _meaning_of(cause: BaseException, place: str) -> _Meaning:
     if isinstance(cause, OSError):
         return _BY_ERRNO.get(cause.errno or 0, _FAILED)
     message = str(cause).lower()
-    for part, meaning in _BY_MESSAGE:
-        if part in message:
-            return meaning
-    # On a full disk SQLite may fail with 'disk I/O error' or 'unable to open database file' before it can say 'full'.
-    return _FULL if _is_full(Path(place).parent) else _FAILED
+    meaning = next((meaning for part, meaning in _BY_MESSAGE if part in message), _FAILED)
+    if meaning is _CORRUPT:
+        return _refusal_of(Path(place).parent) or meaning  # what cannot be read looks damaged
+    return _meaning_of_place(Path(place)) if any(part in message for part in _OF_THE_PLACE) else meaning
 
 
-def _is_full(folder: Path) -> bool:
+def _meaning_of_place(path: Path) -> _Meaning:
+    """Return what is wrong where the store lies; asked of the system, for SQLite does not tell."""
+    if refusal := _refusal_of(path.parent):
+        return refusal
     try:
-        found = os.statvfs(folder)
-    except OSError:
-        return False
+        found = os.statvfs(path.parent)
+        if found.f_flag & os.ST_RDONLY:
+            return _READ_ONLY
+        if _is_full(found):
+            return _FULL
+        path.stat()
+    except OSError as error:
+        return _BY_ERRNO.get(error.errno or 0, _FAILED)
+    return _FAILED
+
+
+def _refusal_of(folder: Path) -> _Meaning | None:
+    """Return what a folder itself has against being used; ``None`` where it is there and its disk answers."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except PermissionError:
+        return None  # a folder need not be readable for its files to be
+    except OSError as error:
+        return _BY_ERRNO.get(error.errno or 0)
+    return None
+
+
+def _is_full(found: os.statvfs_result) -> bool:
     no_inodes = found.f_files > 0 and found.f_favail == 0
     return no_inodes or found.f_bavail * found.f_frsize < _FULL_BELOW_BYTES

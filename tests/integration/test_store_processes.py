@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 import pytest
 
-from orchestrator.errors import MusterError, StoreFullError
+from orchestrator.errors import MusterError, StoreBusyError, StoreFullError
 from orchestrator.results import RunState
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result
@@ -88,6 +89,47 @@ def save_until_refused(store: Store) -> tuple[int, MusterError | None]:
     return saved, None
 
 
+def vanish(store: Store) -> None:
+    """Lose the file system in the middle of a run, however the command line says; then have it back, and go on."""
+    lose, find = sys.argv[3:]
+    store.begin_run(a_new_run("7f3a01", *CASES[:3]))
+    store.save_attempt("7f3a01", a_result(CASES[0]))
+    subprocess.run(["sh", "-c", lose], check=True)
+    refused = [refusal(store, CASES[1]) for _ in range(2)]
+    store.close()
+    subprocess.run(["sh", "-c", find], check=True)
+    store.save_attempt("7f3a01", a_result(CASES[2]))
+    kept = [len(case.attempts) for case in store.run("latest").cases]
+    errors = [type(error).__name__ for error in refused]
+    say(json.dumps({**told(refused[0]), "errors": errors, "kept": [kept[0], kept[2]]}))
+
+
+def refusal(store: Store, case: Case) -> MusterError | None:
+    try:
+        store.save_attempt("7f3a01", a_result(case))
+    except MusterError as error:
+        return error
+    return None
+
+
+def go_on(store: Store) -> None:
+    """Go on with a run as soon as told to, unless somebody else does; then wait to be told to end."""
+    say("ready")
+    sys.stdin.readline()
+    with store.written_by("7f3a01"):
+        store.resume_run("7f3a01")
+        say("mine")
+        sys.stdin.readline()
+
+
+def lock(store: Store) -> None:
+    """Keep every writer out, until killed."""
+    with closing(sqlite3.connect(store.place, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        say("locked")
+        sys.stdin.read()
+
+
 def large_result(case: Case) -> Result:
     return a_result(case, samples_ms=tuple(100.0 + step for step in range(2000)))
 
@@ -101,8 +143,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main(what: str, url: str) -> None:
-    acts = {"write": write, "hurry": hurry, "fill": fill}
+def main(what: str, url: str, *_: str) -> None:
+    acts = {"write": write, "hurry": hurry, "fill": fill, "vanish": vanish, "go on": go_on, "lock": lock}
     try:
         with open_store(url) as store:
             if what in acts:
@@ -115,9 +157,9 @@ def main(what: str, url: str) -> None:
 
 
 @contextmanager
-def process(what: str, url: str, *prefix: str) -> Iterator[subprocess.Popen[str]]:
+def process(what: str, url: str, *prefix: str, arguments: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     """Another process doing ``what``; gone when the test is over."""
-    command = [*prefix, sys.executable, "-m", "tests.integration.test_store_processes", what, url]
+    command = [*prefix, sys.executable, "-m", "tests.integration.test_store_processes", what, url, *arguments]
     with subprocess.Popen(
         command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as child:
@@ -207,24 +249,28 @@ def test_a_reader_sees_whole_results_while_a_run_writes_them(tmp_path: Path) -> 
 # --- file systems that are full or read-only -------------------------------------------------------------------
 
 
-def in_own_mounts(folder: Path, set_up: str, after: str = ":") -> tuple[str, ...]:
+TMPFS: Final = 'mount -t tmpfs -o size=1m tmpfs "$0"'
+
+
+def in_own_mounts(folder: Path, set_up: str, after: str = ":", mount: str = TMPFS) -> tuple[str, ...]:
     """Return the beginning of a command that gives its process a small file system of its own at ``folder``.
 
-    It lies in a mount namespace, which ends with the process. ``set_up`` and ``after`` are shell; ``$0`` is the folder.
+    It lies in a mount namespace, which ends with the process. ``set_up``, ``after`` and ``mount`` are shell; ``$0`` is
+    the folder.
     """
     unshare = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--mount", "--map-root-user")
-    mount = 'mount -t tmpfs -o size=1m tmpfs "$0"'
     tried = subprocess.run([*unshare, "sh", "-c", mount, folder], capture_output=True, text=True)
     if tried.returncode == 0:
         return (*unshare, "sh", "-c", f'{mount} && {set_up} && "$@"; ended=$?; {after}; exit $ended', str(folder))
     reason = f"no file system can be mounted here: {tried.stderr.strip()}"
-    if os.environ.get("CI") == "true":
+    # Not every container has loop devices.
+    if os.environ.get("CI") == "true" and mount == TMPFS:
         pytest.fail(reason)
     pytest.skip(reason)
 
 
-def answer_of(what: str, url: str, *prefix: str) -> dict[str, object]:
-    with process(what, url, *prefix) as child:
+def answer_of(what: str, url: str, *prefix: str, arguments: tuple[str, ...] = ()) -> dict[str, object]:
+    with process(what, url, *prefix, arguments=arguments) as child:
         text = lines_of(child).read()
         assert child.wait() == 0
     found: dict[str, object] = json.loads(text)
@@ -272,6 +318,91 @@ def test_a_read_only_file_system_is_told_of_even_to_root(tmp_path: Path, is_ther
 
     assert found["error"] == "StoreReadOnlyError"
     assert f"{folder / 'lab.db'}: the store cannot be written" in str(found["message"])
+
+
+#: Shell that gives ``$0`` a file system of a real disk: one whose disk can fail.
+DISK: Final = 'truncate -s 8m "$0.img" && mkfs.ext4 -q -F "$0.img" && mount -o loop,errors=remount-ro "$0.img" "$0"'
+
+REMOUNT: Final = "umount {at} && mount -o loop {at}.img {at}"
+
+#: The ioctl of ext4 that makes a disk answer nothing but EIO from now on (EXT4_IOC_SHUTDOWN, linux/fs.h).
+FAIL: Final = "import fcntl, os, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, b'\\2\\0\\0\\0')"
+
+
+@pytest.mark.parametrize(
+    ("mount", "lose", "find", "kind", "message"),
+    [
+        (
+            'mkdir -p "$0.kept" && mount -t tmpfs tmpfs "$0.kept" && mount --bind "$0.kept" "$0"',
+            "umount --lazy {at}",
+            "mount --bind {at}.kept {at}",
+            "StoreError",
+            "is gone or does not answer",
+        ),
+        (DISK, f'{sys.executable} -c "{FAIL}" {{at}}', REMOUNT, "StoreError", "is gone or does not answer"),
+        (DISK, "mount -o remount,abort {at}", REMOUNT, "StoreReadOnlyError", "cannot be written"),
+    ],
+    ids=["taken away", "disk fails", "becomes read-only"],
+)
+def test_a_file_system_that_is_lost_in_the_middle_is_told_of_and_the_store_goes_on_once_it_is_back(
+    tmp_path: Path, mount: str, lose: str, find: str, kind: str, message: str
+) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    prefix = in_own_mounts(folder, ":", mount=mount)
+
+    found = answer_of(
+        "vanish", f"sqlite:///{folder / 'lab.db'}", *prefix, arguments=(lose.format(at=folder), find.format(at=folder))
+    )
+
+    assert found["errors"] == [kind, kind]
+    assert message in str(found["message"])
+    assert found["remedy"]
+    # Of the one in the middle nothing was promised.
+    assert found["kept"] == [1, 1]
+
+
+def test_a_store_that_another_process_has_locked_for_too_long_is_told_of_and_goes_on_after(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    with open_store(url, busy_timeout_s=0.05) as store:
+        store.begin_run(a_new_run("7f3a01", *CASES[:2]))
+        with process("lock", url) as child:
+            assert lines_of(child).readline() == "locked\n"
+            with pytest.raises(StoreBusyError, match=r"lab\.db: another process is using the store") as refused:
+                store.save_attempt("7f3a01", a_result(CASES[0]))
+            assert refused.value.remedy
+            assert store.run("7f3a01").cases[0].attempts == ()
+        store.save_attempt("7f3a01", a_result(CASES[0]))
+        assert len(store.run("7f3a01").cases[0].attempts) == 1
+
+
+def test_of_processes_that_go_on_with_one_run_at_once_one_does_and_its_end_lets_another(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    with open_store(url) as store:
+        store.begin_run(a_new_run("7f3a01", a_case()))
+        store.finish_run("7f3a01", RunState.INTERRUPTED, a_new_run().created_at)
+    with ExitStack() as stack:
+        children = [stack.enter_context(process("go on", url)) for _ in range(4)]
+        assert [lines_of(child).readline() for child in children] == ["ready\n"] * 4
+        for child in children:
+            tell(child)
+        answers = [lines_of(child).readline() for child in children]
+        assert sorted(answer == "mine\n" for answer in answers) == [False, False, False, True]
+        refused = [json.loads(answer) for answer in answers if answer != "mine\n"]
+        assert {answer["error"] for answer in refused} == {"StoreBusyError"}
+        [winner] = [child for child, answer in zip(children, answers, strict=True) if answer == "mine\n"]
+        with open_store(url) as store:
+            assert store.run("7f3a01").state is RunState.RUNNING
+            winner.kill()
+            winner.wait()
+            with store.written_by("7f3a01"):
+                store.resume_run("7f3a01")
+
+
+def tell(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("now\n")
+    child.stdin.flush()
 
 
 if __name__ == "__main__":

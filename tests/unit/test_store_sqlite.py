@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -41,6 +42,25 @@ def test_a_file_that_went_away_is_not_made_anew(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="unable to open"):
             store.runs()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
+def test_what_was_written_to_a_file_that_is_no_more_counts_as_lost(tmp_path: Path, what: str) -> None:
+    """SQLite says of each of these that all is well."""
+    path, folder = tmp_path / "lab.db", tmp_path / "elsewhere"
+    folder.mkdir()
+    with open_store(f"sqlite:///{path}") as store:
+        store.begin_run(a_new_run("7f3a01", a_case()))
+        store.save_attempt("7f3a01", a_result())
+        if what == "replaced":
+            shutil.copy(path, folder)
+        path.rename(folder / "moved.db") if what == "moved" else path.unlink()
+        if what == "replaced":
+            (folder / "lab.db").rename(path)
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"lab\.db: the place where the store lies is gone") as refused:
+                store.save_attempt("7f3a01", a_result(attempt=2))
+        assert refused.value.remedy
 
 
 def test_a_store_that_is_written_to_while_it_is_looked_at_is_looked_at_again(

@@ -62,6 +62,8 @@ def test_every_database_error_of_sqlalchemy_is_told_by_its_cause(
         (errno.EACCES, StoreReadOnlyError),
         (errno.EPERM, StoreReadOnlyError),
         (errno.EIO, StoreError),
+        (errno.ESTALE, StoreError),
+        (errno.ENOTCONN, StoreError),
         (errno.ENAMETOOLONG, StoreError),
     ],
 )
@@ -69,13 +71,36 @@ def test_errors_of_the_file_system(number: int, kind: type[StoreError]) -> None:
     assert type(store_error(OSError(number, "no"), "/lab.db")) is kind
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN])
+def test_a_file_system_that_vanished_is_to_be_brought_back(number: int) -> None:
+    error = store_error(OSError(number, "no"), "/lab.db")
+    assert "gone or does not answer" in error.message
+    assert "mount it again" in (error.remedy or "")
+
+
 def test_an_error_of_the_file_system_without_a_number() -> None:
     assert type(store_error(OSError("no"), "/lab.db")) is StoreError
 
 
-def test_a_folder_that_has_gone_is_no_reason_to_fail_twice(tmp_path: Path) -> None:
-    gone = str(tmp_path / "gone" / "lab.db")
-    assert type(store_error(sqlite3.OperationalError("disk I/O error"), gone)) is StoreError
+@pytest.mark.parametrize("said", ["disk I/O error", "unable to open database file", "database disk image is malformed"])
+@pytest.mark.parametrize("name", ["gone/lab.db", "file/lab.db"])
+def test_a_folder_that_has_gone_is_told_of_whatever_sqlite_says(tmp_path: Path, said: str, name: str) -> None:
+    (tmp_path / "file").touch()
+    error = store_error(sqlite3.OperationalError(said), str(tmp_path / name))
+    assert type(error) is StoreError
+    assert error.message == f"{tmp_path / name}: the place where the store lies is gone or does not answer ({said})"
+    assert "mount it again" in (error.remedy or "")
+
+
+def test_a_file_that_has_gone_from_its_folder_is_told_of(tmp_path: Path) -> None:
+    error = store_error(sqlite3.OperationalError("unable to open database file"), str(tmp_path / "lab.db"))
+    assert "gone or does not answer" in error.message
+
+
+def test_a_place_that_has_nothing_wrong_is_not_accused(tmp_path: Path) -> None:
+    (tmp_path / "lab.db").touch()
+    error = store_error(sqlite3.OperationalError("disk I/O error"), str(tmp_path / "lab.db"))
+    assert error.message == f"{tmp_path / 'lab.db'}: the store cannot be used (disk I/O error)"
 
 
 def test_what_sqlite_really_says(tmp_path: Path) -> None:
