@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.schema import Config
     from orchestrator.inventory import DeclaredDevice, Inventory
-    from orchestrator.results import Pace
+    from orchestrator.results import Pace, Quarantine
     from workers.protocol import Device, HostReport, Sampling, Workload
 
 
@@ -123,6 +123,43 @@ def with_cases_of(plan: Plan, keys: frozenset[str]) -> Plan:
     return Plan(cases=tuple(planned for planned in plan.cases if planned.case.key in keys))
 
 
+def continued(plan: Plan, open_cases: Sequence[Case]) -> Plan:
+    """Return what is left of an earlier run, in its order: its open cases, as the plan of now finds them.
+
+    A case that is not in the plan any more has a gap: that of its device, or that this is another one by now.
+    """
+    by_key = {planned.case.key: planned for planned in plan.cases}
+    by_work = {_work_of(planned.case): planned for planned in plan.cases}
+    return Plan(cases=tuple(by_key.get(case.key) or _gone(case, by_work.get(_work_of(case))) for case in open_cases))
+
+
+def _work_of(case: Case) -> tuple[str, Workload, Sampling]:
+    return case.device.id, case.workload, case.sampling
+
+
+def _gone(case: Case, now: PlannedCase | None) -> PlannedCase:
+    if now is not None and now.gap is not None:
+        return PlannedCase(case=case, gap=now.gap)
+    reason = "it is another device by now than when the run began" if now else "the run's config names it no more"
+    return PlannedCase(case=case, gap=Gap(verdict=Verdict.DEVICE_MISSING, reason=reason))
+
+
+def without_put_aside(plan: Plan, quarantines: Sequence[Quarantine]) -> Plan:
+    """Return the plan with a gap for every case on a device or host that is put aside."""
+    return Plan(cases=tuple(_unless_put_aside(planned, quarantines) for planned in plan.cases))
+
+
+def _unless_put_aside(planned: PlannedCase, quarantines: Sequence[Quarantine]) -> PlannedCase:
+    found = next((each for each in quarantines if each.covers(planned.case.device.id)), None)
+    if planned.gap is not None or found is None:
+        return planned
+    reason = (
+        f"put aside until {found.until:%Y-%m-%d %H:%M} UTC, for {found.failures} cases in a row failed there in run"
+        f" {found.run_id}, the last: {found.reason}; `muster quarantine release {found.target}` lets it in again"
+    )
+    return PlannedCase(case=planned.case, gap=Gap(verdict=Verdict.NOT_RUN, reason=reason))
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -198,6 +235,11 @@ _FIELDS: Mapping[str, Callable[[Case], str]] = {
     "framework": lambda case: case.workload.framework,
     "fetch": lambda case: case.workload.fetch.value,
 }
+
+
+def filter_values(case: Case) -> Mapping[str, str]:
+    """Return what ``--only`` can name of a case: the value of each field."""
+    return {field: value(case) for field, value in _FIELDS.items()}
 
 
 def parse_filters(only: Sequence[str]) -> dict[str, frozenset[str]]:

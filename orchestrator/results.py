@@ -45,6 +45,11 @@ class CaseResult:
     superseded: tuple[Attempt, ...] = ()
 
     @property
+    def is_open(self) -> bool:
+        """True while going on with the run would try it: it has no verdict, or was merely stopped or never begun."""
+        return self.verdict is None or not self.verdict.is_final
+
+    @property
     def result(self) -> Result | None:
         """The result that the verdict stands for: the last attempt's, if there was one."""
         return self.attempts[-1].result if self.attempts else None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.options import DEFAULT_STORE
 from orchestrator.cli.output import print_run
-from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.cli.execution import Executed
@@ -28,14 +27,24 @@ def _closing(executed: Executed) -> list[str]:
     run_id = executed.run.id
     lines = [""]
     if executed.store_error is not None:
-        lines.append(
-            f"muster: the store failed: {executed.store_error.message}; what came after it is above and nowhere else"
-        )
+        lines.append(f"muster: the store failed: {executed.store_error.message}")
         lines += [f"  → {executed.store_error.remedy}"] if executed.store_error.remedy else []
+        lines.append("what came after that is above, and the hosts keep it until the run is gone on with")
     lines.append(f"run {run_id} is kept in {executed.store}")
-    if executed.exit_code in (ExitCode.INTERRUPTED, ExitCode.INCOMPLETE, ExitCode.NOTHING_RAN):
-        lines.append(f"  muster rerun {run_id} --failed{at}    the cases that have no figure")
+    lines += _what_is_left(executed, at)
     lines.append(f"  muster show {run_id} --wide{at}    images/s, TFLOP/s, percentiles")
     lines.append(f"  muster show {run_id} --format md{at}    the table as Markdown (or csv, json)")
     lines.append(f"  muster rerun {run_id}{at}    the same config again")
+    return lines
+
+
+def _what_is_left(executed: Executed, at: str) -> list[str]:
+    """Return the commands for what has no figure."""
+    run, lines = executed.run, []
+    if executed.store_error is not None or any(result.is_open for result in run.cases):
+        lines.append(f"  muster resume {run.id}{at}    go on with it")
+    failed = [each for each in run.cases if not each.is_open and each.verdict and not each.verdict.has_figure]
+    if failed:
+        lines.append(f"  muster rerun {run.id} --failed{at}    the cases that have no figure")
+        lines.append(f"  muster show {run.id} --attempts{at}    every attempt, and how it ended")
     return lines

@@ -1,11 +1,10 @@
-"""One execution of a config from end to end: what `run` and `rerun` do."""
+"""One execution of a config from end to end: what `run`, `rerun` and `resume` do."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import datetime
-import signal
 import time
 import uuid
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import progress
 from orchestrator.cli.checkup import warnings
+from orchestrator.cli.going_on import refuse_changes, refuse_moved
+from orchestrator.cli.keeping import Keeping
 from orchestrator.cli.preparation import examine_through, reaching, simulated
+from orchestrator.cli.signals import Signals
+from orchestrator.diagnosis import is_fresh
 from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.errors import ExitCode, StoreError, UsageError
-from orchestrator.planning import estimate_s, make_plan, with_cases_of
+from orchestrator.planning import continued, estimate_s, make_plan, with_cases_of, without_put_aside
 from orchestrator.results import CaseResult, NewRun, Run, RunState
 from orchestrator.runner import Outcome, Runner, Stopper
 from orchestrator.store import open_store
@@ -24,7 +27,7 @@ from workers.protocol import Verdict
 from workers.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from orchestrator.cluster.base import Cluster
     from orchestrator.config.load import Loaded
@@ -51,6 +54,14 @@ class Order:
     keys: frozenset[str] | None = None
     #: ``--set`` and ``--only`` as they were typed.
     overrides: tuple[str, ...] = ()
+    #: The run that is gone on with; ``None`` for a new one.
+    resumes: Run | None = None
+    #: Go on with it also where hosts are not as they were.
+    accept_changed: bool = False
+    #: Run the cases only whose result in this run does not hold any more.
+    stale_since: Run | None = None
+    #: The run that is run again, whole or in part.
+    rerun_of: str | None = None
 
     @property
     def store(self) -> str:
@@ -81,12 +92,15 @@ async def _execute(order: Order) -> Executed:
     async with contextlib.AsyncExitStack() as stack:
         view = stack.enter_context(progress.view(quiet=order.quiet))
         cluster = await _reached(order, view, stack)
-        plan = _narrowed(make_plan(order.loaded.config, await _inventory(order, cluster, view), only=order.only), order)
+        plan = _chosen(order, await _inventory(order, cluster, view))
         clock.lap("probe and plan")
         new = _new_run(order, plan)
         _try_report(new, order.loaded.config)
         with open_store(order.store) as store, store.written_by(new.id):
             clock.lap("open the store")
+            if order.resumes is not None:
+                refuse_moved(order.resumes, store.run(new.id))
+            plan = without_put_aside(plan, store.quarantines(_now(), simulated=order.simulate))
             outcome, stopped = await _run_cases(_Job(order, new, plan, store, cluster, view, clock))
             state = RunState.INTERRUPTED if stopped or outcome.store_error else RunState.FINISHED
             finished_at = _now()
@@ -145,13 +159,36 @@ def _try_report(new: NewRun, config: Config) -> None:
     table_of(_as_run(new, Outcome(cases=cases, store_error=None), RunState.RUNNING, None), config.report)
 
 
-def _narrowed(plan: Plan, order: Order) -> Plan:
-    if order.keys is None:
+def _chosen(order: Order, inventory: Inventory) -> Plan:
+    """Return the cases of this execution. Raises :class:`UsageError` where none is left, or hosts have changed."""
+    config = order.loaded.config
+    if order.resumes is not None:
+        refuse_changes(order.resumes, inventory.reports, accepted=order.accept_changed)
+        open_cases = [result.case for result in order.resumes.cases if result.is_open]
+        return continued(make_plan(config, inventory), open_cases)
+    plan = make_plan(config, inventory, only=order.only)
+    keys = order.keys
+    if order.stale_since is not None:
+        keys = _stale(order.stale_since, plan, inventory) | (keys or frozenset())
+    if keys is None:
         return plan
-    narrowed = with_cases_of(plan, order.keys)
+    narrowed = with_cases_of(plan, keys)
     if not narrowed.cases:
         raise UsageError("none of those cases is in the config's plan any more", remedy="run the whole config again")
     return narrowed
+
+
+def _stale(earlier: Run, plan: Plan, inventory: Inventory) -> frozenset[str]:
+    known = {result.case.key: result for result in earlier.cases}
+    reports = {report.host: report for report in inventory.reports}
+    keys = (planned.case.key for planned in plan.cases)
+    stale = frozenset(key for key in keys if not is_fresh(known.get(key), reports))
+    if not stale:
+        raise UsageError(
+            f"nothing has changed since run {earlier.id}: every case has a figure that holds",
+            remedy=f"all again: muster rerun {earlier.id}",
+        )
+    return stale
 
 
 def _finish(store: Store, run_id: str, outcome: Outcome, state: RunState, at: datetime.datetime) -> Outcome:
@@ -169,34 +206,42 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
     """Run what can be run, and say of the rest why not; return what came of all cases, and whether it was stopped."""
     order, new, plan, store, clock = job.order, job.new, job.plan, job.store, job.clock
     if not plan.runnable:
-        return Outcome(cases=_begin(new, plan, store), store_error=None), False
+        gaps = _begin(job)
+        return Outcome(cases=_whole(new, order.resumes, gaps), store_error=None), False
     stopper = Stopper()
     config, view = order.loaded.config, job.view
+    earlier = {} if order.resumes is None else {result.case.key: result for result in order.resumes.cases}
     estimates = _estimates(order, plan, store)
     view.expect(plan.runnable, estimates=estimates, concurrency=config.policy.host_concurrency)
-    with _Signals(stopper) as signals:
+    with Signals(stopper, view.say) as signals:
         async with _engine(job) as engine:
             signals.install()
             clock.lap("start the engine")
             # Not before the engine is up: a run that could not begin leaves no trace.
-            gaps = _begin(new, plan, store)
+            gaps = _begin(job)
             runner = Runner(
                 run_id=new.id,
                 cases=plan.runnable,
                 settings=_settings(config, simulated=engine.simulated),
                 engine=engine,
-                recorder=store,
+                recorder=Keeping(store, config.limits, simulated=order.simulate),
                 listeners=(view,),
                 stopper=stopper,
+                earlier={case.key: earlier[case.key] for case in plan.runnable if case.key in earlier},
             )
             outcome = await runner.run()
             clock.lap("run the cases")
             if signals.came:
                 view.say("ending Ray and the agents")
         clock.lap("end the engine")
-    ended = {result.case.key: result for result in (*outcome.cases, *gaps)}
-    cases = tuple(replace(ended[case.key], position=i) for i, case in enumerate(new.cases))
+    cases = _whole(new, order.resumes, (*outcome.cases, *gaps))
     return Outcome(cases=cases, store_error=outcome.store_error), bool(signals.came)
+
+
+def _whole(new: NewRun, resumed: Run | None, ended: Sequence[CaseResult]) -> tuple[CaseResult, ...]:
+    """Return every case of the run in its order: as it has just ended, or as it had ended before."""
+    known = {result.case.key: result for result in (*(resumed.cases if resumed else ()), *ended)}
+    return tuple(replace(known[case.key], position=i) for i, case in enumerate(new.cases))
 
 
 def _estimates(order: Order, plan: Plan, store: Store) -> dict[str, float]:
@@ -206,20 +251,23 @@ def _estimates(order: Order, plan: Plan, store: Store) -> dict[str, float]:
     return {case.key: estimate_s(case.sampling, pace) for case, pace in found if pace is not None}
 
 
-def _begin(new: NewRun, plan: Plan, store: Store) -> tuple[CaseResult, ...]:
-    """Put the run into the store, and the verdicts of the cases that cannot be run; return those."""
-    store.begin_run(new)
-    return _record_gaps(new.id, plan, store)
+def _begin(job: _Job) -> tuple[CaseResult, ...]:
+    """Put the run into the store, or go on with it there; keep and return the cases that cannot be run."""
+    if job.order.resumes is None:
+        job.store.begin_run(job.new)
+    else:
+        job.store.resume_run(job.new.id)
+    return _record_gaps(job)
 
 
-def _record_gaps(run_id: str, plan: Plan, store: Store) -> tuple[CaseResult, ...]:
+def _record_gaps(job: _Job) -> tuple[CaseResult, ...]:
+    earlier = {result.case.key: result for result in (job.order.resumes.cases if job.order.resumes else ())}
     found = []
-    for position, planned in enumerate(plan.cases):
+    for position, planned in enumerate(job.plan.cases):
         if planned.gap is not None:
-            store.save_verdict(run_id, planned.case.key, planned.gap.verdict, planned.gap.reason)
-            found.append(
-                CaseResult(case=planned.case, position=position, verdict=planned.gap.verdict, reason=planned.gap.reason)
-            )
+            job.store.save_verdict(job.new.id, planned.case.key, planned.gap.verdict, planned.gap.reason)
+            known = earlier.get(planned.case.key, CaseResult(case=planned.case, position=position))
+            found.append(replace(known, verdict=planned.gap.verdict, reason=planned.gap.reason))
     return tuple(found)
 
 
@@ -242,6 +290,9 @@ async def _engine(job: _Job) -> AsyncIterator[Engine]:
             case_timeout_s=config.limits.case_timeout_s,
             lease_timeout_s=config.limits.lease_timeout_s,
             host_concurrency=config.policy.host_concurrency,
+            # Agents wait for the head at least as long as the head waits for their host.
+            head_timeout_s=max(config.limits.head_grace_s, config.limits.host_grace_s + HEAD_GRACE_S),
+            on_head_loss=config.policy.on_head_loss,
         )
         engine = RayEngine(run_id=job.new.id, limits=limits, handle=handle)
         try:
@@ -261,38 +312,28 @@ def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
         start_timeout_s=limits.start_timeout_s + grace_s,
         case_timeout_s=limits.case_timeout_s + grace_s,
         collect_timeout_s=limits.collect_timeout_s,
+        retry_delay_s=limits.retry_delay_s,
+        queue_timeout_s=limits.queue_timeout_s,
+        host_grace_s=limits.host_grace_s,
+        quarantine_after=limits.quarantine_after,
     )
 
 
-class _Signals:
-    """SIGINT and SIGTERM as requests to stop, while the context lasts."""
-
-    _NAMES: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-
-    def __init__(self, stopper: Stopper) -> None:
-        self._stopper = stopper
-        #: What came so far.
-        self.came: list[str] = []
-
-    def __enter__(self) -> _Signals:
-        self.install()
-        return self
-
-    def install(self) -> None:
-        """Take the signals; once more after Ray has started, which puts handlers of its own in their place."""
-        for number, name in self._NAMES.items():
-            asyncio.get_running_loop().add_signal_handler(number, self._ask, name)
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._NAMES:
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    def _ask(self, name: str) -> None:
-        self.came.append(name)
-        self._stopper.ask(f"stopped by {name}", now=True)
-
-
 def _new_run(order: Order, plan: Plan) -> NewRun:
+    resumed = order.resumes
+    if resumed is not None:
+        return NewRun(
+            id=resumed.id,
+            name=resumed.name,
+            created_at=resumed.created_at,
+            config_text=resumed.config_text,
+            config_path=resumed.config_path,
+            overrides=resumed.overrides,
+            simulated=resumed.simulated,
+            muster_version=resumed.muster_version,
+            cases=tuple(result.case for result in resumed.cases),
+            rerun_of=resumed.rerun_of,
+        )
     return NewRun(
         id=uuid.uuid4().hex[:12],
         name=order.loaded.config.name,
@@ -303,6 +344,7 @@ def _new_run(order: Order, plan: Plan) -> NewRun:
         simulated=order.simulate,
         muster_version=VERSION,
         cases=tuple(planned.case for planned in plan.cases),
+        rerun_of=order.rerun_of,
     )
 
 
@@ -319,6 +361,7 @@ def _as_run(new: NewRun, outcome: Outcome, state: RunState, finished_at: datetim
         simulated=new.simulated,
         muster_version=new.muster_version,
         cases=outcome.cases,
+        rerun_of=new.rerun_of,
     )
 
 

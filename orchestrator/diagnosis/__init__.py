@@ -4,6 +4,7 @@ How a host is reached, its clock and its environment are found on the way to it,
 its report.
 """
 
+from orchestrator.diagnosis.changes import Change, changes, is_fresh
 from orchestrator.diagnosis.comparison import compare
 from orchestrator.diagnosis.findings import CHECKS, Finding, Gap, Level, arranged, clock_finding, gaps, worst
 from orchestrator.diagnosis.host import diagnose
@@ -11,14 +12,17 @@ from orchestrator.diagnosis.software import Software
 
 __all__ = [
     "CHECKS",
+    "Change",
     "Finding",
     "Gap",
     "Level",
     "Software",
     "arranged",
+    "changes",
     "clock_finding",
     "compare",
     "diagnose",
     "gaps",
+    "is_fresh",
     "worst",
 ]

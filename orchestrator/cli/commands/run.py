@@ -21,6 +21,7 @@ def run(
     """Run a config: live progress, then the table."""
     from orchestrator.cli.ending import show_executed
     from orchestrator.cli.execution import Order, execute
+    from orchestrator.cli.repeating import rerun_of
     from orchestrator.config.load import load_config
 
     loaded = load_config(config, overrides=overrides or (), simulate=simulate)
@@ -34,6 +35,13 @@ def run(
         quiet=no_progress,
         overrides=options.as_typed(overrides, only),
     )
+    form = "json" if json else form
     executed = execute(order)
-    show_executed(executed, loaded.config.report, form="json" if json else form, wide=wide)
-    return executed.exit_code
+    show_executed(executed, loaded.config.report, form=form, wide=wide)
+    again = rerun_of(order, executed)
+    if again is None:
+        return executed.exit_code
+    print(f"\nrerun: {loaded.config.rerun.value}: once more, of run {executed.run.id}", file=sys.stderr)
+    repeated = execute(again)
+    show_executed(repeated, loaded.config.report, form=form, wide=wide)
+    return repeated.exit_code
