@@ -19,7 +19,7 @@ from orchestrator import errors
 from orchestrator.cli import app
 from orchestrator.config.kinds import EXCEPT, EXPECTED, NOT_YET
 from orchestrator.config.load import json_schema
-from orchestrator.dispatch import state
+from orchestrator.dispatch import transitions as moves_of
 from orchestrator.dispatch.policies import RETRYABLE
 from orchestrator.report import columns
 from workers.protocol import Verdict
@@ -301,15 +301,15 @@ def verdict_kinds() -> str:
 
 def transitions() -> str:
     """Return the three tables that move devices, cases and attempts."""
-    tables: tuple[tuple[str, Mapping[tuple[Any, state.Trigger], enum.Enum]], ...] = (
-        ("Device", state.DEVICE_TRANSITIONS),
-        ("Case", state.CASE_TRANSITIONS),
-        ("Attempt", state.ATTEMPT_TRANSITIONS),
+    tables: tuple[tuple[str, Mapping[tuple[Any, moves_of.Trigger], enum.Enum]], ...] = (
+        ("Device", moves_of.DEVICE_TRANSITIONS),
+        ("Case", moves_of.CASE_TRANSITIONS),
+        ("Attempt", moves_of.ATTEMPT_TRANSITIONS),
     )
     return "\n\n".join(_moves(title, moves) for title, moves in tables)
 
 
-def _moves(title: str, moves: Mapping[tuple[Any, state.Trigger], enum.Enum]) -> str:
+def _moves(title: str, moves: Mapping[tuple[Any, moves_of.Trigger], enum.Enum]) -> str:
     rows = [
         (code(before.value), code(trigger.__name__), "stays" if after is before else code(after.value))
         for (before, trigger), after in moves.items()

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 DRIVER_550: dict[str, FactValue] = {"gpu.driver": "550.54", "package.tensorflow": "2.20.0", "python.version": "3.11.7"}
 
 
-def measured(host: str = "oak", started_at: float = 1.0, **facts: FactValue) -> object:
-    environment = an_environment({**DRIVER_550, **{name.replace("__", "."): value for name, value in facts.items()}})
+def facts_of(given: dict[str, FactValue]) -> dict[str, FactValue]:
+    return {**DRIVER_550, **{name.replace("__", "."): value for name, value in given.items()}}
+
+
+def measured(host: str = "oak", started_at: float = 1.0, **given: FactValue) -> CaseResult:
+    environment = an_environment(facts_of(given))
     return a_case_result(a_case(a_device(host)), environment=environment, started_at=started_at)
 
 
-def report(host: str = "oak", **facts: FactValue) -> object:
-    return a_host_report(
-        host, facts={**DRIVER_550, **{name.replace("__", "."): value for name, value in facts.items()}}
-    )
+def report(host: str = "oak", **given: FactValue) -> HostReport:
+    return a_host_report(host, facts=facts_of(given))
 
 
-def told(*results: object, now: object) -> list[str]:
+def told(*results: CaseResult, now: HostReport) -> list[str]:
     return [str(change) for change in changes(results, [now])]
 
 
