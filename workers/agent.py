@@ -1,8 +1,11 @@
-"""The owner of one device on its host: gives each case to a fresh child, holds its deadlines, tells how it went.
+"""The owner of one device on its host: gives each case to a fresh child, holds its deadlines, keeps how it went.
 
 A plain class; the Ray engine makes an actor of it, with threads enough that :meth:`DeviceAgent.progress` and
 :meth:`DeviceAgent.cancel` answer while :meth:`DeviceAgent.run_case` works. Everything goes in and out as JSON text, so
 that head and agent need not share one version of these classes.
+
+A result is on the host's disk before it is given, and stays there until the head has acknowledged it. An agent that
+hears nothing of its head ends by itself.
 """
 
 from __future__ import annotations
@@ -24,11 +27,14 @@ from typing import TYPE_CHECKING, Final, cast
 from workers import probe
 from workers.attempt import AttemptStory, Stop
 from workers.codec import event_from_json, event_to_json, from_json, to_json
+from workers.headwatch import HeadWatch
 from workers.lease import Lease, LeaseBusyError, LeaseError, claims_of
+from workers.outbox import Outbox
 from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
 from workers.protocol import (
     PROTOCOL_VERSION,
     AgentEvent,
+    AgentSettings,
     AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
@@ -38,6 +44,7 @@ from workers.protocol import (
     Ending,
     Environment,
     Fact,
+    HeadLoss,
     Progress,
     Result,
     Verdict,
@@ -45,7 +52,7 @@ from workers.protocol import (
 from workers.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 #: The folder that holds this package: children are started in it, so that they find the same one.
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -55,6 +62,9 @@ _PROBE_TIMEOUT_S: Final = 10.0
 
 #: News and cancellations that nobody has asked for are kept up to here.
 _MAX_KEPT: Final = 256
+
+#: How much longer an agent waits for a silent head if it has a result that it could write down nowhere.
+_UNWRITTEN_PATIENCE_S: Final = 3600.0
 
 _AGENT_EVENTS: Final = (Progress, AttemptWaiting, AttemptGranted, AttemptStarted, AttemptMeasured)
 
@@ -70,6 +80,10 @@ class AgentReport:
     pid: int
     python_version: str
     muster_version: str
+    #: What the host still keeps of this run and device: all that finished and was never acknowledged.
+    spooled: tuple[Result, ...] = ()
+    #: What the host keeps and cannot be read, each with its path and why.
+    spool_problems: tuple[str, ...] = ()
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -81,28 +95,47 @@ def news_from_json(text: str) -> tuple[tuple[int, AgentEvent], ...]:
 
 
 class DeviceAgent:
-    """Owns one device; every method may be called from a thread of its own.
+    """Owns one device; every method may be called from a thread of its own, and is a sign of the head.
 
-    ``child_argv`` is the command of the measuring child, for tests that need a child that misbehaves; ``lease_folder``
-    is where it leaves word for other musters.
+    ``settings_json`` is an :class:`~workers.protocol.AgentSettings`. Without one a silent head is waited for, and
+    results are kept under the run that each is asked for. ``child_argv`` is the command of the measuring child, for
+    tests that need a child that misbehaves; ``lease_folder`` is where it leaves word for other musters,
+    ``spool_folder`` where it keeps results. ``end`` ends this process.
     """
 
     def __init__(
-        self, device_json: str, *, child_argv: Sequence[str] | None = None, lease_folder: Path | None = None
+        self,
+        device_json: str,
+        settings_json: str | None = None,
+        *,
+        child_argv: Sequence[str] | None = None,
+        lease_folder: Path | None = None,
+        spool_folder: Path | None = None,
+        end: Callable[[], None] | None = None,
     ) -> None:
+        settings = None if settings_json is None else from_json(AgentSettings, settings_json)
         self._device = from_json(Device, device_json)
         self._child_argv = tuple(child_argv or (sys.executable, "-m", "workers.child", "--parent", str(os.getpid())))
         self._lease_folder = lease_folder
+        self._outbox = Outbox(
+            self._device.id, run_id=None if settings is None else settings.run_id, folder=spool_folder
+        )
         self._news = _News()
         self._host_facts = _HostFacts(self._device.host)
         self._is_idle = threading.Condition()
-        self._running: tuple[str, int] | None = None
+        self._turn: _Turn | None = None
         self._child: ChildProcess | None = None
         self._is_shut_down = False
         self._asked: collections.OrderedDict[tuple[str, int], Stop] = collections.OrderedDict()
+        self._end = end or _end_process
+        self._on_head_loss = HeadLoss.FINISH if settings is None else settings.on_head_loss
+        self._abandoned = _abandoned(settings)
+        self._head = HeadWatch(None if settings is None else settings.head_timeout_s, self._on_silence)
 
     def describe(self) -> str:
         """Return an :class:`AgentReport` as JSON."""
+        self._head.heard()
+        kept = self._outbox.contents()
         return to_json(
             AgentReport(
                 device=self._device,
@@ -110,19 +143,30 @@ class DeviceAgent:
                 pid=os.getpid(),
                 python_version=platform.python_version(),
                 muster_version=VERSION,
+                spooled=kept.results,
+                spool_problems=kept.problems,
             )
         )
+
+    def beat(self) -> None:
+        """Note that the head is there; it does no more."""
+        self._head.heard()
 
     def run_case(self, request_json: str) -> str:
         """Run an :class:`~workers.protocol.AttemptRequest` in a fresh child; return its Result as JSON when it is over.
 
         Waits first for whoever else has the device or its host. Holds the request's deadlines by itself, also when the
-        head is gone. Raises CodecError for a request that cannot be read, and RuntimeError if another case is running:
-        a device measures one at a time.
+        head is gone. Asked again for an attempt that is at work, it waits for the same result; for one that is over
+        and was not acknowledged, whoever measured it, it gives what is kept. Raises CodecError for a request that
+        cannot be read, and RuntimeError if another case is running: a device measures one at a time.
         """
-        request = from_json(AttemptRequest, request_json)
-        with self._turn(request):
-            return to_json(self._run(request))
+        self._head.heard()
+        return to_json(self._result(from_json(AttemptRequest, request_json)))
+
+    def acknowledge(self, case_key: str, attempt: int) -> None:
+        """Forget an attempt's result, which the head has committed; safe to call for one that is not there."""
+        self._head.heard()
+        self._outbox.acknowledge(case_key, attempt)
 
     def progress(self, after: int, wait_s: float) -> str:
         """Return the news since number ``after``, waiting up to ``wait_s`` for some; ``[]`` if none came.
@@ -131,6 +175,7 @@ class DeviceAgent:
         measured) are all kept; of the progress between, only the latest is. Returns at once when the agent is shut
         down.
         """
+        self._head.heard()
         return json.dumps(
             [[sequence, event_to_json(event)] for sequence, event in self._news.since(after, wait_s)],
             separators=(",", ":"),
@@ -141,6 +186,7 @@ class DeviceAgent:
 
         The samples so far are kept. An attempt whose child has said its last word keeps that.
         """
+        self._head.heard()
         with self._is_idle:
             self._asked[case_key, attempt] = Stop(verdict=Verdict(verdict), reason=reason, is_asked=True)
             while len(self._asked) > _MAX_KEPT:
@@ -148,59 +194,91 @@ class DeviceAgent:
             self._wake()
 
     def shutdown(self) -> None:
-        """Cancel what runs, refuse what comes, and return when the child is gone; safe to call twice."""
+        """Cancel what runs, refuse what comes, and return when the child is gone; safe to call twice.
+
+        The result of what ran is kept, and :meth:`acknowledge` still answers.
+        """
+        self._head.heard()
         with self._is_idle:
             self._is_shut_down = True
             self._wake()
-            self._is_idle.wait_for(lambda: self._running is None, timeout=GRACE_S + KILL_WAIT_S + _PROBE_TIMEOUT_S)
+            self._is_idle.wait_for(lambda: self._turn is None, timeout=GRACE_S + KILL_WAIT_S + _PROBE_TIMEOUT_S)
         self._news.close()
 
     # --- one case ----------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _turn(self, request: AttemptRequest) -> Iterator[None]:
-        """Hold the device for one attempt."""
+    def _result(self, request: AttemptRequest) -> Result:
+        """Return the result of an attempt: the one that is on its way, the one that is kept, or a new one."""
+        turn = _Turn(request)
         with self._is_idle:
-            if self._running is not None:
-                raise RuntimeError(f"{self._device.id} is measuring case {self._running[0]}: one at a time")
-            self._running = (request.case.key, request.attempt)
+            running = self._turn
+            if running is not None and running.attempt == turn.attempt:
+                # No deadline here: the attempt that is waited for has them all.
+                self._is_idle.wait_for(lambda: running.is_over)
+                if running.result is not None:
+                    return running.result
+            if self._turn is not None:
+                raise RuntimeError(f"{self._device.id} is measuring case {self._turn.case_key}: one at a time")
+            self._turn = turn
         try:
-            yield
+            turn.result = self._run(request)
+            return turn.result
         finally:
             with self._is_idle:
                 self._asked.pop((request.case.key, request.attempt), None)
-                self._running = None
+                turn.is_over = True
+                self._turn = None
                 self._is_idle.notify_all()
+            self._leave_without_head()
 
     def _run(self, request: AttemptRequest) -> Result:
         started_at, begun_at = time.time(), time.monotonic()
         story = AttemptStory(request, begun_at=begun_at)
-        ended = self._leased(request, story)
-        return story.result(
-            ending=ended.ending,
-            stop=ended.stop,
-            was_oom_killed=ended.was_oom_killed,
-            host=self._host_facts.environment(),
-            started_at=started_at,
-            duration_s=time.monotonic() - begun_at,
-        )
 
-    def _leased(self, request: AttemptRequest, story: AttemptStory) -> _Ended:
-        """Run the child while the device and its host are ours."""
+        def kept(ended: _Ended) -> Result:
+            result = story.result(
+                ending=ended.ending,
+                stop=ended.stop,
+                was_oom_killed=ended.was_oom_killed,
+                host=self._host_facts.environment(),
+                started_at=started_at,
+                duration_s=time.monotonic() - begun_at,
+            )
+            if ended.stop is _SHUT_DOWN and not ended.was_begun:
+                return result  # nobody comes for what was not even begun when the head had said good-bye
+            return self._outbox.keep(request.run_id, result)
+
+        return self._kept(request) or self._leased(request, story, kept)
+
+    def _leased(self, request: AttemptRequest, story: AttemptStory, kept: Callable[[_Ended], Result]) -> Result:
+        """Run the child while the device and its host are ours, and have the result ``kept`` before they are not."""
         stop = self._refusal(request)
         if stop is not None:
-            return _Ended(stop=stop)
+            return kept(_Ended(stop=stop))
         claims = claims_of(self._device, is_alone=request.is_alone)
         with Lease(claims, run_id=request.run_id, head=request.head, folder=self._lease_folder) as lease:
             stop = self._wait_for(lease, request, story)
-            return self._measured(lease, request, story) if stop is None else _Ended(stop=stop)
+            if stop is not None:
+                return kept(_Ended(stop=stop))
+            # An agent whose head had gone may have had the device until now, and have measured this very attempt.
+            return self._kept(request) or kept(self._measured(lease, request, story))
+
+    def _kept(self, request: AttemptRequest) -> Result | None:
+        return self._outbox.find(request.run_id, request.case.key, request.attempt)
 
     def _wait_for(self, lease: Lease, request: AttemptRequest, story: AttemptStory) -> Stop | None:
         """Return once the lease is ours, or why it will not be."""
+        stop: Stop | None = None
+
+        def must_stop() -> bool:
+            # Kept, for the head may be heard again before anybody looks once more.
+            nonlocal stop
+            stop = self._asked_stop(request, is_measuring=False)
+            return stop is not None
 
         def pause(seconds: float) -> bool:
             with self._is_idle:
-                return self._is_idle.wait_for(lambda: self._asked_stop(request) is not None, timeout=seconds)
+                return self._is_idle.wait_for(must_stop, timeout=seconds)
 
         try:
             is_ours = lease.take(
@@ -211,7 +289,7 @@ class DeviceAgent:
         except LeaseError as error:
             return Stop(verdict=Verdict.CRASHED, reason=str(error))
         if not is_ours:
-            return self._asked_stop(request)
+            return stop
         self._publish(story.granted(at=time.monotonic()))
         return None
 
@@ -219,7 +297,7 @@ class DeviceAgent:
         try:
             with self._new_child(request, lease) as child:
                 stop = self._follow(child, story, request)
-                return _Ended(stop=stop, ending=child.ending(), was_oom_killed=child.was_oom_killed())
+                return _Ended(stop=stop, ending=child.ending(), was_oom_killed=child.was_oom_killed(), was_begun=True)
         except OSError as error:
             reason = f"the measuring child cannot be started: {error}"
             return _Ended(stop=Stop(verdict=Verdict.CRASHED, reason=reason))
@@ -231,11 +309,15 @@ class DeviceAgent:
         if request.case.device.id != self._device.id:
             reason = f"the case is for {request.case.device.id}, this is the agent of {self._device.id}"
             return Stop(verdict=Verdict.DEVICE_MISSING, reason=reason)
-        return self._asked_stop(request)
+        return self._asked_stop(request, is_measuring=False)
 
-    def _asked_stop(self, request: AttemptRequest) -> Stop | None:
+    def _asked_stop(self, request: AttemptRequest, *, is_measuring: bool) -> Stop | None:
+        """Return why the attempt must end, as far as it is not its child's doing."""
         with self._is_idle:
-            return _SHUT_DOWN if self._is_shut_down else self._asked.get((request.case.key, request.attempt))
+            asked = _SHUT_DOWN if self._is_shut_down else self._asked.get((request.case.key, request.attempt))
+        if asked is not None or not self._head.is_silent:
+            return asked
+        return self._abandoned if not is_measuring or self._on_head_loss is HeadLoss.STOP else None
 
     @contextlib.contextmanager
     def _new_child(self, request: AttemptRequest, lease: Lease) -> Iterator[ChildProcess]:
@@ -258,6 +340,21 @@ class DeviceAgent:
         if self._child is not None:
             self._child.wake()
 
+    def _on_silence(self) -> None:
+        """The head has been silent for too long: whoever waits or runs looks whether it must stop, or this ends."""
+        with self._is_idle:
+            self._wake()
+        self._leave_without_head()
+
+    def _leave_without_head(self) -> None:
+        """End this process if the head is silent and nothing is at work: all that finished is on the disk."""
+        with self._is_idle:
+            if self._turn is not None or not self._head.is_silent:
+                return
+            if self._outbox.write_all() or self._head.silence_s > _UNWRITTEN_PATIENCE_S:
+                self._head.close()
+                self._end()
+
     def _follow(self, child: ChildProcess, story: AttemptStory, request: AttemptRequest) -> Stop | None:
         """Listen to the child until it has ended or must; return why it was stopped, if it was."""
         stop = self._listen(child, story, request)
@@ -270,7 +367,7 @@ class DeviceAgent:
 
     def _listen(self, child: ChildProcess, story: AttemptStory, request: AttemptRequest) -> Stop | None:
         while True:
-            asked = self._asked_stop(request)
+            asked = self._asked_stop(request, is_measuring=True)
             if asked is not None:
                 return asked
             line = child.next_line(story.deadline)
@@ -293,6 +390,28 @@ class DeviceAgent:
             self._news.publish(event)
 
 
+def _abandoned(settings: AgentSettings | None) -> Stop:
+    silent = "" if settings is None or settings.head_timeout_s is None else f" for {settings.head_timeout_s:g} s"
+    return Stop(verdict=Verdict.CANCELLED, reason=f"nothing was heard of the head{silent}")
+
+
+def _end_process() -> None:
+    """End this process at once; Ray's threads, which wait for the head, are not waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Turn:
+    """An attempt on its way, for the call that sees to it and for those that wait for the same."""
+
+    def __init__(self, request: AttemptRequest) -> None:
+        self.case_key = request.case.key
+        self.attempt = (request.run_id, request.case.key, request.attempt)
+        self.result: Result | None = None
+        self.is_over = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Ended:
     """How the part of an attempt that happens in its child came to its end, or why there was none."""
@@ -300,6 +419,7 @@ class _Ended:
     stop: Stop | None
     ending: Ending = field(default_factory=Ending)
     was_oom_killed: bool = False
+    was_begun: bool = False
 
 
 class _News:

@@ -6,29 +6,35 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeAlias
 
 import psutil
 import pytest
 
 from tests.builders import a_device, a_sampling
 from tests.integration.leaks import assert_no_more_than, held
-from tests.integration.test_child import CORES, FAKES, a_request
+from tests.integration.test_child import CORES, FAKES, ROOT, a_request
 from tests.integration.test_process import has_gone
 from workers.agent import AgentReport, DeviceAgent, news_from_json
 from workers.codec import CodecError, from_json, to_json
+from workers.headwatch import HeadWatch
 from workers.lease import Lease, claims_of
-from workers.process import ChildProcess
+from workers.outbox import SPOOL_FACT
+from workers.process import ChildProcess, Silence
 from workers.protocol import (
     PROTOCOL_VERSION,
     AgentEvent,
+    AgentSettings,
     AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
     AttemptWaiting,
+    HeadLoss,
     Phase,
     Progress,
     Result,
@@ -36,6 +42,7 @@ from workers.protocol import (
     StoppedBy,
     Verdict,
 )
+from workers.spool import FOLDER_VARIABLE, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +53,9 @@ DEVICE = a_device(cores=CORES)
 
 
 @pytest.fixture(autouse=True)
-def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+def _scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "spool"))
 
 
 @pytest.fixture
@@ -67,7 +75,15 @@ def request_for(*, start_timeout_s: float = 60.0, case_timeout_s: float = 60.0, 
 
 
 def run(agent: DeviceAgent, request: AttemptRequest | None = None) -> Result:
-    return from_json(Result, agent.run_case(to_json(request or request_for())))
+    """Run a case as a head does that keeps its result."""
+    result = ask(agent, request or request_for())
+    agent.acknowledge(result.case_key, result.attempt)
+    return result
+
+
+def ask(agent: DeviceAgent, request: AttemptRequest) -> Result:
+    """Run a case and acknowledge nothing."""
+    return from_json(Result, agent.run_case(to_json(request)))
 
 
 def run_script(agent: DeviceAgent, code: str, **given: float) -> Result:
@@ -117,8 +133,9 @@ def test_an_agent_measures_one_case_at_a_time(agent: DeviceAgent, monkeypatch: p
     with ThreadPoolExecutor() as pool:
         running = pool.submit(run, agent, request)
         wait_for(agent, Progress, Phase.BUILD)
-        with pytest.raises(RuntimeError, match="one at a time"):
-            run(agent)
+        for other in (dataclasses.replace(request, attempt=2), request_for(max_steps=7)):
+            with pytest.raises(RuntimeError, match="one at a time"):
+                run(agent, other)
         agent.cancel(request.case.key, 1, "cancelled", "enough")
         assert running.result(DEADLINE_S).verdict is Verdict.CANCELLED
 
@@ -514,3 +531,275 @@ def test_sampling_may_end_by_precision_as_well(agent: DeviceAgent, monkeypatch: 
     result = run(agent, dataclasses.replace(a_request(DEVICE, sampling=sampling)))
     assert result.stopped_by is StoppedBy.PRECISION
     assert 3 <= len(result.samples_ms) < 400
+
+
+# --- what it keeps ---------------------------------------------------------------------------------------------
+
+
+def an_agent(*, end: Callable[[], None] | None = None, **settings: object) -> DeviceAgent:
+    """An agent as the engine makes it."""
+    given = AgentSettings(**{"run_id": "run", **settings})  # type: ignore[arg-type]
+    return DeviceAgent(to_json(DEVICE), to_json(given), end=end)
+
+
+def spooled(agent: DeviceAgent) -> tuple[Result, ...]:
+    return from_json(AgentReport, agent.describe()).spooled
+
+
+def test_a_result_is_on_the_disk_before_it_is_given_and_until_it_is_acknowledged(agent: DeviceAgent) -> None:
+    spool = Spool("run")
+    result = ask(agent, request_for())
+    assert spool.results(DEVICE.id) == (result,)
+    assert spooled(agent) == (result,)
+    agent.acknowledge(result.case_key, 2)
+    agent.acknowledge("another", 1)
+    assert spooled(agent) == (result,)
+    agent.acknowledge(result.case_key, 1)
+    assert spooled(agent) == ()
+    assert not spool.folder.exists()
+
+
+def test_the_next_agent_of_a_run_and_device_tells_what_its_predecessor_left() -> None:
+    first = an_agent()
+    result = ask(first, request_for())
+    first.shutdown()
+    assert spooled(an_agent()) == (result,)
+    assert spooled(an_agent(run_id="another run")) == ()
+    other = DeviceAgent(to_json(a_device(host="elsewhere")), to_json(AgentSettings(run_id="run")))
+    assert spooled(other) == ()
+
+
+def test_what_is_kept_and_cannot_be_read_is_told() -> None:
+    spool = Spool("run")
+    spool.folder.mkdir(parents=True)
+    (spool.folder / "torn-1.json").write_text("{")
+    (problem,) = from_json(AgentReport, an_agent().describe()).spool_problems
+    assert "torn-1.json" in problem
+
+
+def test_an_attempt_that_is_over_is_not_measured_again(agent: DeviceAgent) -> None:
+    request = request_for()
+    result = ask(agent, request)
+    assert ask(agent, request) == result
+    successor = an_agent()
+    assert ask(successor, request) == result
+    second = ask(successor, dataclasses.replace(request, attempt=2))
+    assert second.started_at > result.started_at
+    successor.acknowledge(result.case_key, 1)
+    assert ask(successor, request).started_at > second.started_at
+
+
+def test_an_attempt_that_is_at_work_is_waited_for(agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "hang in build")
+    request = request_for()
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(ask, agent, request)]
+        wait_for(agent, Progress, Phase.BUILD)
+        asked += [pool.submit(ask, agent, request) for _ in range(2)]
+        agent.cancel(request.case.key, 1, "cancelled", "enough")
+        results = [one.result(DEADLINE_S) for one in asked]
+    assert results[0].reason == "enough"
+    assert results == [results[0]] * 3
+
+
+def test_a_cancelled_result_is_kept_and_given_again_but_no_successor_takes_it_for_an_end(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for()
+    agent.cancel(request.case.key, 1, "cancelled", "enough")
+    cancelled = ask(agent, request)
+    assert cancelled.reason == "enough"
+    assert ask(agent, request) == cancelled
+    successor = an_agent()
+    assert spooled(successor) == (cancelled,)
+    assert ask(successor, request).verdict is Verdict.OK
+
+
+def test_what_an_orphan_has_measured_meanwhile_is_not_measured_again(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The orphan of a head that was killed still has the device when the next head asks for the same attempt.
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.05")
+    request = request_for(min_steps=20, max_steps=20)
+    successor = an_agent()
+    with ThreadPoolExecutor() as pool:
+        orphaned = pool.submit(ask, agent, request)
+        wait_for(agent, Progress, Phase.MEASURE)
+        again = pool.submit(ask, successor, request)
+        wait_for(successor, AttemptWaiting)
+        assert again.result(DEADLINE_S) == orphaned.result(DEADLINE_S)
+    kinds = [type(event) for _, event in news_from_json(successor.progress(0, 0.0))]
+    assert kinds == [AttemptWaiting, AttemptGranted]
+
+
+def test_a_result_that_cannot_be_written_down_is_given_and_says_so(agent: DeviceAgent, tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    request = request_for()
+    result = ask(agent, request)
+    assert result.verdict is Verdict.OK
+    fact = result.environment.get(SPOOL_FACT)
+    assert fact.value is None
+    assert str(fact.reason).startswith("the result cannot be kept on the host: ")
+    assert ask(agent, request) == result
+    assert spooled(agent) == (result,)
+    agent.acknowledge(result.case_key, 1)
+    assert spooled(agent) == ()
+
+
+def test_nothing_is_kept_of_what_was_asked_after_the_end(agent: DeviceAgent) -> None:
+    agent.shutdown()
+    assert ask(agent, request_for()).reason == "the agent was shut down"
+    assert spooled(agent) == ()
+
+
+# --- whether the head is there ---------------------------------------------------------------------------------
+
+
+class Ends:
+    """Stands for the end of the agent's process."""
+
+    def __init__(self) -> None:
+        self._has_come = threading.Event()
+
+    def __call__(self) -> None:
+        self._has_come.set()
+
+    @property
+    def has_come(self) -> bool:
+        return self._has_come.is_set()
+
+    def wait(self) -> bool:
+        return self._has_come.wait(DEADLINE_S)
+
+
+Lonely: TypeAlias = Callable[..., tuple[DeviceAgent, Ends]]
+
+
+@pytest.fixture
+def lonely() -> Iterator[Lonely]:
+    """Makes agents whose head is soon taken for gone; all of them must end in the end."""
+    made = []
+
+    def make(head_timeout_s: float = 0.3, **settings: object) -> tuple[DeviceAgent, Ends]:
+        ends = Ends()
+        made.append(ends)
+        return an_agent(end=ends, head_timeout_s=head_timeout_s, **settings), ends
+
+    yield make
+    assert all(ends.wait() for ends in made)
+
+
+def test_an_idle_agent_without_a_head_ends(lonely: Lonely) -> None:
+    _, ends = lonely()
+    assert ends.wait()
+
+
+def test_every_call_is_a_sign_of_the_head(agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(HeadWatch, "heard", lambda _: heard.append("yes"))
+    calls: tuple[Callable[[], object], ...] = (
+        agent.beat,
+        agent.describe,
+        lambda: ask(agent, request_for()),
+        lambda: agent.progress(0, 0.0),
+        lambda: agent.acknowledge("nothing", 1),
+        lambda: agent.cancel("nothing", 1, "cancelled", "nothing"),
+        agent.shutdown,
+    )
+    for number, call in enumerate(calls, start=1):
+        call()
+        assert len(heard) == number
+
+
+def test_a_case_is_finished_without_a_head_and_kept(lonely: Lonely, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.05")
+    agent, ends = lonely()
+    result = ask(agent, request_for(min_steps=30, max_steps=30))
+    assert ends.has_come
+    assert (result.verdict, len(result.samples_ms)) == (Verdict.OK, 30)
+    assert Spool("run").results(DEVICE.id) == (result,)
+    assert is_free(lease_of_another())
+
+
+def test_deadlines_are_kept_without_a_head(lonely: Lonely, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.05")
+    agent, ends = lonely()
+    before = psutil.Process().children()
+    result = ask(agent, request_for(case_timeout_s=1.0, min_steps=500, max_steps=500))
+    assert psutil.Process().children() == before
+    assert ends.has_come
+    assert str(result.reason).startswith("no result within 1 s of the first step")
+    assert Spool("run").find(result.case_key, 1) == result
+    assert is_free(lease_of_another())
+
+
+def test_a_case_is_stopped_without_a_head_where_that_is_the_policy(
+    lonely: Lonely, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.05")
+    agent, ends = lonely(head_timeout_s=1.5, on_head_loss=HeadLoss.STOP)
+    result = ask(agent, request_for(min_steps=1000, max_steps=1000))
+    assert ends.has_come
+    assert (result.verdict, result.reason) == (Verdict.CANCELLED, "nothing was heard of the head for 1.5 s")
+    assert Spool("run").results(DEVICE.id) == (result,)
+
+
+@pytest.mark.parametrize("policy", list(HeadLoss))
+def test_nothing_is_begun_without_a_head(lonely: Lonely, policy: HeadLoss) -> None:
+    agent, ends = lonely(on_head_loss=policy)
+    with lease_of_another() as lease:
+        assert take(lease)
+        result = ask(agent, request_for())
+    assert ends.has_come
+    assert (result.verdict, result.reason) == (Verdict.CANCELLED, "nothing was heard of the head for 0.3 s")
+    assert result.ending.exit_code is None
+
+
+def test_a_head_that_is_heard_again_in_time_finds_everything_as_it_was(
+    lonely: Lonely, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "hang in build")
+    agent, ends = lonely(head_timeout_s=1.5)
+    request = request_for()
+    silence, leave = threading.Event(), agent._leave_without_head
+
+    def noted() -> None:
+        silence.set()
+        leave()
+
+    monkeypatch.setattr(agent, "_leave_without_head", noted)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(ask, agent, request)
+        assert silence.wait(DEADLINE_S)
+        agent.cancel(request.case.key, 1, "cancelled", "back again")
+        while not running.done():
+            agent.beat()
+            wait([running], timeout=0.05)
+        assert running.result().reason == "back again"
+        assert not ends.has_come
+
+
+def test_a_result_that_could_be_written_nowhere_keeps_its_agent(
+    lonely: Lonely, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.05")
+    agent, ends = lonely()
+    result = ask(agent, request_for(min_steps=20, max_steps=20))
+    assert result.verdict is Verdict.OK
+    assert not ends.has_come
+    (tmp_path / "spool").unlink()
+    assert ends.wait()  # it has tried again
+    (found,) = Spool("run").results(DEVICE.id)
+    assert found.samples_ms == result.samples_ms
+
+
+def test_an_agents_process_ends_by_itself() -> None:
+    code = (
+        "import threading\nfrom workers.agent import DeviceAgent\n"
+        f"DeviceAgent({to_json(DEVICE)!r}, {to_json(AgentSettings(run_id='run', head_timeout_s=0.1))!r})\n"
+        "threading.Event().wait()"
+    )
+    with ChildProcess([sys.executable, "-c", code], cwd=ROOT) as process:
+        assert process.next_line(time.monotonic() + DEADLINE_S) is Silence.ENDED
+        assert process.ending().exit_code == 0
