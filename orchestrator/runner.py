@@ -93,7 +93,7 @@ class Runner:
     A result is committed before the dispatcher hears of it, so before its device gets the next case; only then may its
     agent forget it. When the store fails, no new case is started, running ones end as they do, and what could not be
     kept is in :class:`Outcome` and in the spools of the hosts. ``earlier`` is what is known of the cases of a run that
-    is gone on with, by key.
+    is gone on with, by key: also of those that have ended, for a host may still keep results of theirs.
     """
 
     def __init__(
@@ -114,8 +114,10 @@ class Runner:
         self._listeners = listeners
         self._stopper = stopper or Stopper()
         self._results = {case.key: CaseResult(case=case, position=i) for i, case in enumerate(cases)}
-        for key, known in (earlier or {}).items():
-            self._results[key] = dataclasses.replace(known, verdict=None, reason=None)
+        known_before = earlier or {}
+        for key in self._results.keys() & known_before.keys():
+            self._results[key] = dataclasses.replace(known_before[key], verdict=None, reason=None)
+        self._device_ids = {key: known.case.device.id for key, known in {**known_before, **self._results}.items()}
         before = {key: known.attempts[-1].number for key, known in self._results.items() if known.attempts}
         self._dispatcher = Dispatcher(cases, settings, attempts_before=before)
         self._store_error: StoreError | None = None
@@ -166,7 +168,7 @@ class Runner:
         else:
             self._record(lambda: self._recorder.save_late(self._run_id, result))
         if self._store_error is None:
-            device_id = self._results[result.case_key].case.device.id
+            device_id = self._device_ids[result.case_key]
             await self._engine.start(
                 AcknowledgeResult(device_id=device_id, case_key=result.case_key, attempt=result.attempt)
             )

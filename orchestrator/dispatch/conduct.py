@@ -17,7 +17,7 @@ from orchestrator.dispatch.messages import (
 )
 from orchestrator.dispatch.policies import (
     FAILURES,
-    MOST_LOSSES,
+    MOST_RETURNS,
     is_tried_again,
     may_start,
     needs_more_memory,
@@ -48,14 +48,19 @@ class Conduct:
         self._settings = settings
         #: No case is begun any more, and none tried again.
         self.is_stopping = False
+        #: Why somebody wants the run to end; ``None`` where nobody does.
+        self.stop_reason: str | None = None
 
     # --- devices ---
 
     def prepare(self, device: DeviceRecord, at: float) -> Command:
-        """Have an agent brought up for a device."""
+        """Have an agent brought up for a device; one that was away has the rest of its grace at least."""
         self._board.move_device(device, PrepareDevice, at)
-        self._set_deadline(device, at + self._settings.prepare_timeout_s)
+        self._set_deadline(device, max(at + self._settings.prepare_timeout_s, self._grace_over_at(device, at)))
         return PrepareDevice(device=device.device)
+
+    def _grace_over_at(self, device: DeviceRecord, at: float) -> float:
+        return at if device.away_since is None else device.away_since + self._settings.host_grace_s
 
     def go_on(self, device: DeviceRecord, at: float) -> Iterator[Command]:
         """Line an idle device up for its next case, have it wait for one, or release it; then fill its host."""
@@ -81,8 +86,8 @@ class Conduct:
             heapq.heappush(device.host.idle, (key, device))
 
     def fill(self, host: HostRecord, at: float) -> Iterator[Command]:
-        """Begin what the host has room for, in turn; nothing while it is silent."""
-        while host.idle and host.silent_since is None:
+        """Begin what the host has room for, in turn; nothing while it is silent, or once the run shall end."""
+        while host.idle and host.silent_since is None and not self.is_stopping:
             device = host.idle[0][1]
             is_idle = device.state is DeviceState.IDLE
             if is_idle and not may_start(device.device.kind, host.load, self._settings.host_concurrency):
@@ -102,9 +107,10 @@ class Conduct:
         device.losses += 1
         if device.away_since is None:
             device.away_since = at if device.host.silent_since is None else device.host.silent_since
-        over_at = device.away_since + self._settings.host_grace_s
-        is_wanted = device.active is not None or bool(device.queue)
-        if is_final or self.is_stopping or not is_wanted or at >= over_at or device.losses > MOST_LOSSES:
+        over_at = self._grace_over_at(device, at)
+        if self.stop_reason is not None:
+            yield from self._close(device, at, f"{reason}; {self.stop_reason}", Verdict.CANCELLED)
+        elif is_final or not device.is_wanted or at >= over_at or device.returns > MOST_RETURNS:
             yield from self._close(device, at, reason)
         else:
             self._set_deadline(device, min(at + return_delay_s(device.losses), over_at))
@@ -113,56 +119,60 @@ class Conduct:
 
     def _end_silence(self, host: HostRecord, at: float) -> Iterator[Command]:
         """Stop listening to a silent host on which there is nobody left to speak: its devices are sought one by one."""
-        is_mute = all(device.state in CLOSED or device.state is DeviceState.AWAY for device in host.devices)
-        if host.silent_since is not None and is_mute:
-            yield from self.resume(host, at)
+        if host.silent_since is not None and host.is_mute:
+            yield from self._resume(host, at)
 
     def try_again(self, device: DeviceRecord, at: float) -> Iterator[Command]:
         """Have another agent brought up for a device that is away, unless its host's grace is over."""
-        over_at = (at if device.away_since is None else device.away_since) + self._settings.host_grace_s
-        if at < over_at:
+        if at < self._grace_over_at(device, at):
             yield self.prepare(device, at)
             return
-        yield from self._close(device, at, f"{device.reason}; not back within {self._settings.host_grace_s:g} s")
-        yield from self.fill(device.host, at)
+        yield from self.give_up(device, at, f"{device.reason}; not back within {self._settings.host_grace_s:g} s")
 
-    def give_up(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
+    def give_up(
+        self, device: DeviceRecord, at: float, reason: str, verdict: Verdict = Verdict.HOST_DOWN
+    ) -> Iterator[Command]:
         """Take a device as lost for good; its agent is told to end, should it hear it."""
         self._miss(device, at)
-        yield from self._close(device, at, reason)
+        yield from self._close(device, at, reason, verdict)
         yield from self.fill(device.host, at)
+
+    def welcome(self, device: DeviceRecord, at: float) -> Iterator[Command]:
+        """Go on with a device whose agent is up, and give up what the one before it had, for no result of that came."""
+        reason, attempt = device.reason or "its agent died", device.active
+        device.returns += device.away_since is not None
+        device.away_since = device.reason = None
+        if attempt is not None:
+            yield self._lose_attempt(device, attempt, at, reason)
+            yield from self.settle(device, attempt.case, at, Verdict.HOST_DOWN, reason)
+        yield from self.go_on(device, at)
 
     def _miss(self, device: DeviceRecord, at: float) -> None:
         """Move a device to away, and its attempt, if it has one, to missing."""
         if device.state is not DeviceState.AWAY:
             self._board.move_device(device, DeviceLost, at)
+        device.step_out()
         attempt = device.active
         if attempt is not None and attempt.state is not AttemptState.MISSING:
             self._board.move_attempt(attempt.case, attempt.number, DeviceLost, at)
 
-    def _close(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
+    def _close(
+        self, device: DeviceRecord, at: float, reason: str, verdict: Verdict = Verdict.HOST_DOWN
+    ) -> Iterator[Command]:
         """End everything that a device which is away still has, and let it go."""
         device.reason = reason
-        yield from self.end_queue(device, at, Verdict.HOST_DOWN, reason)
+        yield from self.end_queue(device, at, verdict, reason)
         if device.active is not None:
             record = device.active.case
             yield self._lose_attempt(device, device.active, at, reason)
-            yield from self._end(device, record, at, Verdict.HOST_DOWN, reason)
-        if device.state not in CLOSED:  # nor put aside with all of its host just now
-            yield from self.release(device, at)
-
-    def missed(self, device: DeviceRecord, at: float) -> Iterator[Command]:
-        """Give up the attempt that an agent had which is gone: the next one found no result of it."""
-        if device.active is None:
-            return
-        record, reason = device.active.case, device.reason or "its agent died"
-        yield self._lose_attempt(device, device.active, at, reason)
-        yield from self.settle(device, record, at, Verdict.HOST_DOWN, reason)
+            yield from self._end(device, record, at, verdict, reason)
+        yield from self.release(device, at)
 
     def _lose_attempt(self, device: DeviceRecord, attempt: AttemptRecord, at: float, reason: str) -> Command:
         record = attempt.case
         self._board.move_attempt(record, attempt.number, RecordAttempt, at)
         self._board.move_case(record, RecordAttempt, at)
+        record.given_up.add(attempt.number)
         device.active = None
         return RecordAttempt(case_key=record.case.key, attempt=attempt.number, verdict=Verdict.HOST_DOWN, reason=reason)
 
@@ -175,8 +185,15 @@ class Conduct:
             self._board.deadlines.clear(device.device.id)
         self._board.deadlines.set(host.name, at + self._settings.host_grace_s)
 
-    def resume(self, host: HostRecord, at: float) -> Iterator[Command]:
-        """Go on with a host that is heard again; every wait of its devices begins anew."""
+    def hear(self, host: HostRecord, at: float) -> Iterator[Command]:
+        """Go on with a host that is heard again: the time in which nobody could come back counts for nobody."""
+        for device in host.devices:
+            if device.away_since is not None:
+                device.away_since = at
+        yield from self._resume(host, at)
+
+    def _resume(self, host: HostRecord, at: float) -> Iterator[Command]:
+        """Let every wait of a host's devices begin anew."""
         host.silent_since = None
         self._board.deadlines.clear(host.name)
         for device in host.devices:
@@ -190,8 +207,8 @@ class Conduct:
         if device.state is DeviceState.AWAY:
             self._set_deadline(device, at)
         elif device.state is DeviceState.PREPARING:
-            self._set_deadline(device, at + self._settings.prepare_timeout_s)
-        elif device.state is DeviceState.BUSY and device.active is not None:
+            self._set_deadline(device, max(at + self._settings.prepare_timeout_s, self._grace_over_at(device, at)))
+        elif device.active is not None:
             self.await_next(device.active, at)
 
     # --- cases ---
@@ -210,7 +227,7 @@ class Conduct:
     ) -> Iterator[Command]:
         """Try a case again whose attempt has ended, or end it; it is in no queue."""
         tries = record.made - record.made_before
-        attempts = tries if self.is_stopping else self._settings.attempts
+        attempts = tries if self.is_stopping or device.is_put_aside else self._settings.attempts
         if is_tried_again(verdict, attempt=tries, attempts=attempts):
             if tries > 0:
                 record.not_before = at + retry_delay_s(tries, self._settings.retry_delay_s)
@@ -271,28 +288,26 @@ class Conduct:
         limit = self._settings.quarantine_after
         if limit and host.failures >= limit and len(host.failed_on) > 1:
             host.failures = 0
-            yield from self._put_aside(
-                host.devices, at, PutAside(target=host.name, failures=limit, reason=reason or "")
-            )
+            host.failed_on.clear()
+            yield PutAside(target=host.name, failures=limit, reason=reason or "")
+            for each in host.devices:
+                yield from self._put_aside(each, at, limit, reason, is_judged=each is device)
         elif limit and device.failures >= limit:
             device.failures = 0
-            yield from self._put_aside(
-                [device], at, PutAside(target=device.device.id, failures=limit, reason=reason or "")
-            )
+            yield PutAside(target=device.device.id, failures=limit, reason=reason or "")
+            yield from self._put_aside(device, at, limit, reason, is_judged=True)
 
-    def _put_aside(self, devices: list[DeviceRecord], at: float, put_aside: PutAside) -> Iterator[Command]:
-        yield put_aside
-        reason = f"put aside after {put_aside.failures} failures in a row, the last: {put_aside.reason}"
-        for device in devices:
-            if device.state not in CLOSED:
-                yield from self.empty(device, at, reason)
+    def _put_aside(
+        self, device: DeviceRecord, at: float, failures: int, reason: str | None, *, is_judged: bool
+    ) -> Iterator[Command]:
+        """End all that a device has not begun, and let it go unless an attempt is out on it.
 
-    def empty(self, device: DeviceRecord, at: float, reason: str) -> Iterator[Command]:
-        """End all that a device has not begun; one without an attempt is let go."""
-        yield from self.end_queue(device, at, Verdict.NOT_RUN, reason)
-        is_unused = device.active is None and device.state in (DeviceState.PREPARING, DeviceState.AWAY)
-        # An idle one may be in the middle of an event, at whose end it is released for want of cases.
-        if is_unused or (device.state is DeviceState.IDLE and (device.is_in_line or self._has_deadline(device))):
+        The one whose case was just judged is in the middle of an event, at whose end it is let go for want of cases.
+        """
+        device.is_put_aside = True
+        told = f"put aside after {failures} failures in a row, the last: {reason}"
+        yield from self.end_queue(device, at, Verdict.NOT_RUN, told)
+        if device.active is None and device.state not in CLOSED and not is_judged:
             yield from self.release(device, at)
 
     # --- deadlines ---
@@ -313,6 +328,3 @@ class Conduct:
         # While its host is silent, that one's grace counts and nothing else.
         if device.host.silent_since is None:
             self._board.deadlines.set(device.device.id, at)
-
-    def _has_deadline(self, device: DeviceRecord) -> bool:
-        return self._board.deadlines.of(device.device.id) is not None

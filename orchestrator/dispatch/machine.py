@@ -107,9 +107,7 @@ class Dispatcher:
     def _device_ready(self, event: DeviceReady) -> Iterator[Command]:
         device = self._board.devices[event.device_id]
         if self._board.move_device(device, DeviceReady, event.at):
-            device.away_since = None
-            yield from self._conduct.missed(device, event.at)
-            yield from self._conduct.go_on(device, event.at)
+            yield from self._conduct.welcome(device, event.at)
 
     def _device_lost(self, event: DeviceLost) -> Iterator[Command]:
         device = self._board.devices[event.device_id]
@@ -118,14 +116,14 @@ class Dispatcher:
 
     def _host_silent(self, event: HostSilent) -> tuple[Command, ...]:
         host = self._board.hosts[event.host]
-        if host.silent_since is None and any(device.state not in CLOSED for device in host.devices):
+        if host.silent_since is None and not host.is_mute:
             self._conduct.hush(host, event.at)
         return ()
 
     def _host_heard(self, event: HostHeard) -> Iterator[Command]:
         host = self._board.hosts[event.host]
         if host.silent_since is not None:
-            yield from self._conduct.resume(host, event.at)
+            yield from self._conduct.hear(host, event.at)
 
     # --- cases ---
 
@@ -141,18 +139,21 @@ class Dispatcher:
         if self._board.move_attempt(record, event.attempt, type(event), event.at) and record.attempt is not None:
             self._conduct.await_next(record.attempt, event.at)
             if isinstance(event, CaseStarted):
-                self._board.devices[record.case.device.id].losses = 0
+                device = self._board.devices[record.case.device.id]
+                device.losses = device.returns = 0
         return ()
 
     def _case_finished(self, event: CaseFinished) -> Iterator[Command]:
+        if not self.awaits(event.case_key, event.attempt):
+            return
         record = self._board.cases[event.case_key]
-        if self._board.move_attempt(record, event.attempt, CaseFinished, event.at):
-            device = self._board.devices[record.case.device.id]
-            device.active = None
-            if device.state is DeviceState.BUSY:
-                self._board.move_device(device, CaseFinished, event.at)
-            self._board.move_case(record, CaseFinished, event.at)
-            yield from self._settle(device, record, event)
+        self._board.move_attempt(record, event.attempt, CaseFinished, event.at)
+        device = self._board.devices[record.case.device.id]
+        device.active = None
+        if device.state is DeviceState.BUSY:
+            self._board.move_device(device, CaseFinished, event.at)
+        self._board.move_case(record, CaseFinished, event.at)
+        yield from self._settle(device, record, event)
 
     def _result_recovered(self, event: ResultRecovered) -> Iterator[Command]:
         if not self.awaits(event.case_key, event.attempt):
@@ -165,6 +166,7 @@ class Dispatcher:
         else:
             # Begun by an earlier head: none of the attempts that this one may make.
             device.queue.remove(record)
+            device.step_out()
             record.attempt = AttemptRecord(case=record, number=event.attempt, state=AttemptState.DONE)
             record.made_before = event.attempt
         self._board.move_case(record, ResultRecovered, event.at)
@@ -176,7 +178,7 @@ class Dispatcher:
         yield from self._conduct.settle(device, record, event.at, event.result.verdict, event.result.reason)
         if device.state is DeviceState.IDLE:
             yield from self._conduct.go_on(device, event.at)
-        elif device.state is DeviceState.AWAY and not device.queue:
+        elif device.state is DeviceState.AWAY and not device.is_wanted:
             yield from self._conduct.release(device, event.at)
 
     # --- deadlines and stopping ---
@@ -194,7 +196,7 @@ class Dispatcher:
         self._conduct.is_stopping = True
         reason = f"was still waiting for its turn {self._settings.queue_timeout_s:g} s after the run began"
         for device in self._board.devices.values():
-            yield from self._stop_device(device, at, Verdict.TIMEOUT, reason)
+            yield from self._end_waiting(device, at, Verdict.TIMEOUT, reason)
 
     def _host_overdue(self, name: str, at: float) -> Iterator[Command]:
         reason = f"no sign of life from {name} for {self._settings.host_grace_s:g} s and more"
@@ -209,8 +211,7 @@ class Dispatcher:
         elif device.state is DeviceState.IDLE:
             yield from self._conduct.go_on(device, at)
         elif device.state is DeviceState.PREPARING or attempt is None:
-            reason = f"its agent was not ready within {self._settings.prepare_timeout_s:g} s"
-            yield from self._conduct.give_up(device, at, reason)
+            yield from self._conduct.give_up(device, at, self._unready_reason(device))
         elif attempt.state is AttemptState.CANCELLING:
             silence = f"its agent did not end it within {self._settings.cancel_timeout_s:g} s"
             yield from self._conduct.give_up(device, at, f"{attempt.cancel_reason}; {silence}")
@@ -218,6 +219,11 @@ class Dispatcher:
             verdict, reason = self._overdue_verdict(attempt)
             self._board.move_attempt(attempt.case, attempt.number, DeadlinePassed, at)
             yield self._conduct.cancel(attempt, at, verdict, reason)
+
+    def _unready_reason(self, device: DeviceRecord) -> str:
+        if device.away_since is None:
+            return f"its agent was not ready within {self._settings.prepare_timeout_s:g} s"
+        return f"{device.reason}; not back within {self._settings.host_grace_s:g} s"
 
     def _overdue_verdict(self, attempt: AttemptRecord) -> tuple[Verdict, str]:
         match attempt.state:
@@ -233,25 +239,31 @@ class Dispatcher:
 
     def _stop_requested(self, event: StopRequested) -> Iterator[Command]:
         self._conduct.is_stopping = True
+        self._conduct.stop_reason = event.reason
         for device in self._board.devices.values():
-            yield from self._stop_device(device, event.at, Verdict.NOT_RUN, event.reason)
-            if event.now:
-                yield from self._stop_now(device, event)
+            yield from self._end_waiting(device, event.at, Verdict.NOT_RUN, event.reason)
+            if device.active is not None:
+                yield from self._stop_attempt(device, device.active, event)
 
-    def _stop_device(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str) -> Iterator[Command]:
-        """End what a device has not begun; let it go unless an attempt is at work on it."""
+    def _end_waiting(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str) -> Iterator[Command]:
+        """End what a device has not begun; let it go unless an attempt is out on it."""
         yield from self._conduct.end_queue(device, at, verdict, reason)
-        if device.active is not None and device.active.state is AttemptState.MISSING:
-            yield from self._conduct.give_up(device, at, f"{device.reason}; {reason}")
-        elif device.active is None and device.state not in CLOSED:
+        if device.active is None and device.state not in CLOSED:
             yield from self._conduct.release(device, at)
 
-    def _stop_now(self, device: DeviceRecord, event: StopRequested) -> Iterator[Command]:
-        attempt = device.active
-        if attempt is None:
+    def _stop_attempt(self, device: DeviceRecord, attempt: AttemptRecord, event: StopRequested) -> Iterator[Command]:
+        """Wait for the end of an attempt, have it ended ``now``, or give it up where nobody may ever tell of it.
+
+        What is given up was cancelled, which is not final: whoever goes on with the run looks for its result.
+        """
+        if attempt.state is AttemptState.MISSING:
+            reason = f"{device.reason}; {event.reason}"
+            yield from self._conduct.give_up(device, event.at, reason, Verdict.CANCELLED)
+        elif not event.now:
             return
-        if device.host.silent_since is not None:
-            yield from self._conduct.give_up(device, event.at, f"{device.host.name} is silent; {event.reason}")
+        elif device.host.silent_since is not None:
+            reason = f"{device.host.name} is silent; {event.reason}"
+            yield from self._conduct.give_up(device, event.at, reason, Verdict.CANCELLED)
         elif self._board.move_attempt(attempt.case, attempt.number, StopRequested, event.at):
             yield self._conduct.cancel(attempt, event.at, Verdict.CANCELLED, event.reason)
 
@@ -298,9 +310,11 @@ class Dispatcher:
         """Return whether the result of an attempt is still wanted: it goes on, is missing, or is not known of yet.
 
         It is not once the attempt was given up with its device and recorded, or the case tried again or ended: then a
-        late result is superseded. Raises KeyError.
+        late result is superseded, as is that of a case which is none of the plan's: an earlier head ended it.
         """
-        record = self._board.cases[case_key]
+        record = self._board.cases.get(case_key)
+        if record is None:
+            return False
         latest = record.attempt
         if latest is not None and latest.number == attempt:
             return latest.state not in OVER

@@ -22,8 +22,8 @@ FAILURES: Final = frozenset({Verdict.CRASHED, Verdict.TIMEOUT, Verdict.HOST_DOWN
 #: Longest pause between two tries to bring back an agent, seconds.
 LONGEST_PAUSE_S: Final = 10.0
 
-#: How often in a row an agent may be lost before its device is given up, though it comes back each time.
-MOST_LOSSES: Final = 8
+#: How often an agent may come back and be lost again before its device is given up, while no case begins on it.
+MOST_RETURNS: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ def retry_delay_s(tries: int, delay_s: float) -> float:
 
 def return_delay_s(losses: int) -> float:
     """Return seconds from the loss of an agent, the ``losses``-th in a row, until another one is tried."""
-    return min(float(2 ** (losses - 1)), LONGEST_PAUSE_S)
+    return min(2.0 ** min(losses - 1, 10), LONGEST_PAUSE_S)
 
 
 def needs_more_memory(case: Case, than: Case) -> bool:

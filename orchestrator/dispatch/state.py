@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import heapq
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.dispatch.deadlines import Deadlines
-from orchestrator.dispatch.messages import CaseFinished, ResultRecovered
+from orchestrator.dispatch.messages import CaseFinished
 from orchestrator.dispatch.policies import HostLoad
 from orchestrator.dispatch.transitions import (
     ATTEMPT_TRANSITIONS,
@@ -65,6 +66,8 @@ class CaseRecord:
     attempt: AttemptRecord | None = None
     #: Attempts that were made before this dispatcher, when the run was begun.
     made_before: int = 0
+    #: Attempts that were given up with their device: late words of theirs change nothing.
+    given_up: set[int] = field(default_factory=set)
     #: When its next attempt may begin.
     not_before: float = -math.inf
     verdict: Verdict | None = None
@@ -108,6 +111,11 @@ class HostRecord:
         """What its devices are doing."""
         return HostLoad(preparing=self.preparing, active_cpus=self.busy_cpus, active_gpus=self.busy_gpus)
 
+    @property
+    def is_mute(self) -> bool:
+        """True where no device has an agent, or gets one: there is nobody who could speak."""
+        return all(device.state in CLOSED or device.state is DeviceState.AWAY for device in self.devices)
+
     def count(self, device: DeviceRecord, change: int) -> None:
         """Count a device in (+1) or out (-1), by its state."""
         if device.state is DeviceState.PREPARING:
@@ -133,11 +141,15 @@ class DeviceRecord:
     is_in_line: bool = False
     #: Since when it has had no agent; ``None`` where it has one, or is not missed.
     away_since: float | None = None
-    #: How often its agent was lost since a case last began on it.
+    #: How often its agent was lost, or could not be brought up, since a case last began on it.
     losses: int = 0
+    #: How often its agent has come back since then.
+    returns: int = 0
     #: Cases in a row that failed on it.
     failures: int = 0
-    #: Why it was lost.
+    #: It failed too often: no case begins on it any more, not even another attempt.
+    is_put_aside: bool = False
+    #: Why it is away or lost.
     reason: str | None = None
     story: list[StoryLine] = field(default_factory=list)
 
@@ -147,6 +159,18 @@ class DeviceRecord:
     def due(self, at: float) -> CaseRecord | None:
         """Return the first case of the queue that may begin at ``at``."""
         return next((record for record in self.queue if record.not_before <= at), None)
+
+    @property
+    def is_wanted(self) -> bool:
+        """True where a case is still to begin on it, or an attempt to end."""
+        return self.active is not None or bool(self.queue)
+
+    def step_out(self) -> None:
+        """Leave the line of idle devices."""
+        if self.is_in_line:
+            self.is_in_line = False
+            self.host.idle = [entry for entry in self.host.idle if entry[1] is not self]
+            heapq.heapify(self.host.idle)
 
     def put_back(self, record: CaseRecord) -> None:
         """Put a case back into the queue, at its place in the plan's order."""
@@ -216,7 +240,7 @@ class Board:
         state = CASE_TRANSITIONS.get((record.state, trigger))
         if state is None:
             raise ImpossibleTransitionError(str(record), record.state.value, trigger.__name__, record.story)
-        if trigger not in (CaseFinished, ResultRecovered) or record.attempt is None:  # else its attempt has told it
+        if trigger is not CaseFinished:  # which its attempt has told
             record.tell(at, trigger)
         self.counts[record.state] -= 1
         self.counts[state] += 1
@@ -225,9 +249,12 @@ class Board:
     def move_attempt(self, record: CaseRecord, number: int, trigger: Trigger, at: float) -> AttemptState | None:
         """Move attempt ``number`` of a case as ``trigger`` says; return its new state, or ``None`` if it stays.
 
-        Raises :class:`ImpossibleTransitionError`, also where the case's latest attempt has another number: an attempt
-        begins only after the one before it has ended with its ``CaseFinished``.
+        What is heard of an attempt that was given up changes nothing, also while a later one goes on. Raises
+        :class:`ImpossibleTransitionError`, also where the case's latest attempt has another number: an attempt begins
+        only after the one before it has ended.
         """
+        if number in record.given_up:
+            return None
         attempt = record.attempt
         state = ATTEMPT_TRANSITIONS.get((attempt.state, trigger)) if attempt and attempt.number == number else None
         if attempt is None or state is None:

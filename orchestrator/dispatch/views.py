@@ -56,7 +56,7 @@ class DeviceView:
     #: Cases that it has still to begin, and that have ended.
     queued: int
     done: int
-    #: Why it was lost; ``None`` where it was not.
+    #: Why it is away or lost; ``None`` where it is neither.
     reason: str | None
 
 
