@@ -54,6 +54,8 @@ from workers.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from workers.strays import Swept
+
 #: The folder that holds this package: children are started in it, so that they find the same one.
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -65,6 +67,9 @@ _MAX_KEPT: Final = 256
 
 #: How much longer an agent waits for a silent head if it has a result that it could write down nowhere.
 _UNWRITTEN_PATIENCE_S: Final = 3600.0
+
+#: Names the processes that outlived their child outside its group, and were ended.
+STRAYS_FACT: Final = "process.strays"
 
 _AGENT_EVENTS: Final = (Progress, AttemptWaiting, AttemptGranted, AttemptStarted, AttemptMeasured)
 
@@ -240,7 +245,7 @@ class DeviceAgent:
                 ending=ended.ending,
                 stop=ended.stop,
                 was_oom_killed=ended.was_oom_killed,
-                host=self._host_facts.environment(),
+                host=self._host_facts.environment().merged(ended.found),
                 started_at=started_at,
                 duration_s=time.monotonic() - begun_at,
             )
@@ -297,7 +302,13 @@ class DeviceAgent:
         try:
             with self._new_child(request, lease) as child:
                 stop = self._follow(child, story, request)
-                return _Ended(stop=stop, ending=child.ending(), was_oom_killed=child.was_oom_killed(), was_begun=True)
+                return _Ended(
+                    stop=stop,
+                    ending=child.ending(),
+                    was_oom_killed=child.was_oom_killed(),
+                    found=_found(child.swept),
+                    was_begun=True,
+                )
         except OSError as error:
             reason = f"the measuring child cannot be started: {error}"
             return _Ended(stop=Stop(verdict=Verdict.CRASHED, reason=reason))
@@ -331,7 +342,7 @@ class DeviceAgent:
             with self._is_idle:
                 self._child = None
             child.close()
-            if not child.is_gone:
+            if not child.is_gone or child.swept.left:
                 lease.leave_to_heirs()
 
     def _wake(self) -> None:
@@ -390,6 +401,12 @@ class DeviceAgent:
             self._news.publish(event)
 
 
+def _found(swept: Swept) -> Environment:
+    if not (swept.strays or swept.left):
+        return Environment()
+    return Environment(facts=((STRAYS_FACT, Fact(value=str(swept))),))
+
+
 def _abandoned(settings: AgentSettings | None) -> Stop:
     silent = "" if settings is None or settings.head_timeout_s is None else f" for {settings.head_timeout_s:g} s"
     return Stop(verdict=Verdict.CANCELLED, reason=f"nothing was heard of the head{silent}")
@@ -419,6 +436,8 @@ class _Ended:
     stop: Stop | None
     ending: Ending = field(default_factory=Ending)
     was_oom_killed: bool = False
+    #: Facts about what the child left behind.
+    found: Environment = field(default_factory=Environment)
     was_begun: bool = False
 
 

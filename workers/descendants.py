@@ -187,6 +187,11 @@ def end(find: Finder, *, first: Collection[str] = (), gentle_s: float = GENTLE_S
     """
     _end_by(signal.SIGTERM, lambda: [process for process in find() if process.name in first], gentle_s)
     _end_by(signal.SIGTERM, find, gentle_s)
+    return kill(find)
+
+
+def kill(find: Finder) -> tuple[Process, ...]:
+    """End what ``find`` finds by SIGKILL, and go on until it finds nothing; return what that did not end."""
     _end_by(signal.SIGKILL, find, KILL_WAIT_S)
     return tuple(find())
 

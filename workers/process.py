@@ -1,8 +1,8 @@
 """The one owner of a child process: its start, what it says, its end, and the evidence of how it ended.
 
-A child runs in a session and process group of its own. It is read with bounds on everything, stopped by TERM, a
-deadline and KILL, and when it has ended its whole group is swept, so that nothing it started lives on. What leaves the
-group on purpose (a daemon with its own session) is not found.
+A child runs in a session and process group of its own, and bears a mark. It is read with bounds on everything, stopped
+by TERM, a deadline and KILL, and when it has ended its whole group is swept, and then whatever bears its mark, so that
+nothing it started lives on, daemons that left the group on purpose among them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from workers.descendants import look
 from workers.protocol import Ending
+from workers.strays import Mark, Swept, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES: Final = 2**20
 MAX_OUTPUT_BYTES: Final = 64 * 2**20
 STDERR_TAIL_BYTES: Final = 16 * 2**10
+#: Lines that have come and that nobody has asked for: short ones take many times the memory of their bytes.
+MAX_UNREAD_LINES: Final = 2**17
 
 #: How long a child may take over TERM before KILL.
 GRACE_S: Final = 5.0
@@ -36,6 +40,8 @@ GRACE_S: Final = 5.0
 KILL_WAIT_S: Final = 10.0
 
 _CHUNK_BYTES: Final = 2**16
+#: What is left in a pipe when the child has gone: no pipe holds more (pipe(7)), but somebody else may go on writing.
+_LEFT_CHUNKS: Final = 2**20 // _CHUNK_BYTES
 #: Selectors cannot wait for ever by a number; callers go round.
 _LONGEST_WAIT_S: Final = 3600.0
 
@@ -115,17 +121,21 @@ class ChildProcess:
         self._has_exited = threading.Event()
         self._was_killed = False
         self._is_settled = False
+        self._mark = Mark()
+        self._swept = Swept()
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=env,
+            env=self._mark.put_on(os.environ if env is None else env),
             cwd=cwd,
             pass_fds=keep,
             bufsize=0,
             start_new_session=True,
         )
+        itself = look(self.pid)
+        self._since = 0 if itself is None else itself.started
         self._wake = _WakeUp()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake.reader, selectors.EVENT_READ, self._on_wake)
@@ -149,6 +159,11 @@ class ChildProcess:
     def is_gone(self) -> bool:
         """True once the child itself has ended; False after :meth:`stop` means that not even KILL ended it."""
         return self._has_exited.is_set()
+
+    @property
+    def swept(self) -> Swept:
+        """What was found of the child outside its group, and ended, once it has ended itself."""
+        return self._swept
 
     def wake(self) -> None:
         """Make a :meth:`next_line` that waits, now or next, return :attr:`Silence.WOKEN`; any thread may call it."""
@@ -182,6 +197,8 @@ class ChildProcess:
                 self._was_killed = self._was_killed or ending_signal is signal.SIGKILL
                 self._signal_group(ending_signal)
             self._advance_until_settled(time.monotonic() + wait_s)
+        if not self._is_settled:
+            self._sweep()
 
     def ending(self) -> Ending:
         """Return how the child ended, as far as it has."""
@@ -243,14 +260,18 @@ class ChildProcess:
             self._advance(remaining_s)
 
     def _settle(self) -> None:
-        """The child has ended: sweep its group, reap it, read what is left in the pipes."""
+        """The child has ended: sweep its group, reap it, sweep what has its mark, read what is left in the pipes."""
         self._signal_group(signal.SIGKILL)
         self._process.wait()
+        self._sweep()
         self._is_settled = True
-        while self._on_stdout():
-            pass
-        while self._on_stderr():
-            pass
+        for take in (self._on_stdout, self._on_stderr):
+            for _ in range(_LEFT_CHUNKS):
+                if not take():
+                    break
+
+    def _sweep(self) -> None:
+        self._swept = sweep(self._mark, self.pid, since=self._since)
 
     def _signal_group(self, number: signal.Signals) -> None:
         # Nothing is left to signal, or what is left has become another user's: neither is ours to force.
@@ -290,6 +311,8 @@ class ChildProcess:
         chunk = self._read(self._process.stdout)
         self._may_read_bytes -= len(chunk)
         self._lines.extend(self._splitter.feed(chunk))
+        if len(self._lines) > MAX_UNREAD_LINES:
+            self._may_read_bytes = 0
         if self._may_read_bytes <= 0:
             self._selector.unregister(self._process.stdout)  # type: ignore[arg-type]  # not None: a pipe
         return bool(chunk)

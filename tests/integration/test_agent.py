@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from tests.builders import a_device, a_sampling
 from tests.integration.leaks import assert_no_more_than, held
 from tests.integration.test_child import CORES, FAKES, ROOT, a_request
 from tests.integration.test_process import has_gone
-from workers.agent import AgentReport, DeviceAgent, news_from_json
+from workers.agent import STRAYS_FACT, AgentReport, DeviceAgent, news_from_json
 from workers.codec import CodecError, from_json, to_json
 from workers.headwatch import HeadWatch
 from workers.lease import Lease, claims_of
@@ -47,6 +48,8 @@ from workers.spool import FOLDER_VARIABLE, Spool
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from workers.descendants import Process
 
 DEADLINE_S = 60.0
 DEVICE = a_device(cores=CORES)
@@ -344,10 +347,12 @@ def test_a_device_is_held_by_the_child_too_and_given_back_when_it_has_gone(
     assert is_free(lease_of_another())
 
 
-#: Leaves a process behind that has everything the child had, in a session of its own.
+#: Leaves a process behind that has all that the child had, but for what would let us find it.
 _LEAVES_A_DAEMON = """
 import subprocess
-print(subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=True, stdout=subprocess.DEVNULL).pid)
+print(subprocess.Popen(
+    ["sleep", "600"], close_fds=False, start_new_session=True, stdout=subprocess.DEVNULL, env={}
+).pid)
 """
 
 
@@ -369,6 +374,49 @@ def test_a_device_is_given_back_only_once_the_child_is_known_to_be_gone(
     finally:
         daemon.kill()
     assert has_gone(daemon.pid)
+    assert is_free(lease_of_another())
+
+
+#: Leaves a process behind as daemons are made: two forks, and a session of its own.
+_LEAVES_A_STRAY = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(1, b"%d\\n" % os.getpid())
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_what_forks_and_lives_on_is_ended_and_told(agent: DeviceAgent) -> None:
+    result = run_script(agent, _LEAVES_A_STRAY)
+    pid = int(str(result.reason).rsplit(maxsplit=1)[-1])
+    assert has_gone(pid)
+    assert result.environment.get(STRAYS_FACT).value == f"python ({pid})"
+    assert is_free(lease_of_another())
+    assert run(agent).verdict is Verdict.OK
+    assert run(agent).environment.get(STRAYS_FACT).reason == "not recorded"
+
+
+def test_a_device_stays_with_what_nothing_ends(agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A process that is stuck in a driver can outlive SIGKILL, and holds the device.
+    stuck: list[Process] = []
+
+    def ends_nothing(find: Callable[[], tuple[Process, ...]]) -> tuple[Process, ...]:
+        stuck.extend(find())
+        return tuple(stuck)
+
+    monkeypatch.setattr("workers.strays.kill", ends_nothing)
+    result = run_script(agent, _LEAVES_A_STRAY)
+    (process,) = stuck
+    try:
+        assert result.environment.get(STRAYS_FACT).value == f"not even SIGKILL ended python ({process.pid})"
+        assert not is_free(lease_of_another())
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+    assert has_gone(process.pid)
     assert is_free(lease_of_another())
 
 

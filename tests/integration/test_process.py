@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from tests.integration.leaks import assert_no_more_than, held
+from workers.descendants import await_one, look
 from workers.process import (
     MAX_LINE_BYTES,
     MAX_OUTPUT_BYTES,
@@ -53,11 +55,8 @@ def read_all(child: ChildProcess) -> list[bytes]:
 
 def has_gone(pid: int) -> bool:
     """True once the process has ended, reaped or not."""
-    try:
-        psutil.wait_procs([psutil.Process(pid)], timeout=DEADLINE_S)
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    process = look(pid)
+    return process is None or process.is_zombie or await_one((process,), soon())
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +111,22 @@ def test_a_flood_is_cut_off_with_bounded_memory() -> None:
         child.stop()
         assert child.ending().signal == "SIGTERM"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kib < 32 * 1024
+
+
+@pytest.mark.parametrize("line", ["", "x", "xy"])
+def test_a_flood_of_short_lines_is_cut_off_with_bounded_memory(line: str) -> None:
+    code = (
+        "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
+        f"while True: os.write(1, b'{line}\\n' * 2**15)"
+    )
+    with python(code) as child:
+        assert child.next_line(soon()) == b"ready"
+        tracemalloc.start()
+        child.stop(grace_s=0.5)  # which reads on: what was said before it shall be told
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert child.ending().signal == "SIGKILL"
+    assert peak_bytes < 32 * 2**20
 
 
 def test_a_flood_of_lines_is_kept_up_to_the_bound() -> None:
@@ -227,14 +242,76 @@ def test_a_grandchild_does_not_outlive_a_child_that_is_stopped() -> None:
         assert has_gone(int(line))
 
 
-def test_a_daemon_that_left_the_group_and_kept_the_pipes_is_not_waited_for() -> None:
-    code = GRANDCHILD.format(code=SLEEPER).replace("]).pid", "], start_new_session=True).pid")
-    with python(code) as child:
+# --- what leaves the group -------------------------------------------------------------------------------------
+
+OWN_SESSION = GRANDCHILD.replace("]).pid", "], start_new_session=True).pid")
+OWN_GROUP = GRANDCHILD.replace("]).pid", "], preexec_fn=os.setpgrp).pid").replace("import", "import os,")
+#: As daemons do it; and without another program, so that no exec has refreshed anything.
+DOUBLE_FORK = (
+    "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+    "        os.write(1, b'%d\\n' % os.getpid())\n        time.sleep(600)\n    os._exit(0)\nos.wait()\n"
+)
+KILLS_ITSELF = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize("leave", [OWN_SESSION, OWN_GROUP, DOUBLE_FORK])
+@pytest.mark.parametrize("then", ["pass", KILLS_ITSELF, "raise SystemExit(3)"])
+def test_what_left_the_group_does_not_outlive_the_child(leave: str, then: str) -> None:
+    with python(f"{leave.format(code=STUBBORN_SLEEPER)}\n{then}") as child:
         (pid,) = map(int, read_all(child))
-        assert child.ending().exit_code == 0
-    daemon = psutil.Process(pid)  # still there: whoever leaves the group is out of reach
+        assert has_gone(pid)
+        assert [stray.pid for stray in child.swept.strays] == [pid]
+        assert str(child.swept) == f"{child.swept.strays[0].name} ({pid})"
+        assert child.swept.left == ()
+
+
+def test_what_left_the_group_does_not_outlive_a_child_that_is_stopped() -> None:
+    with python(DOUBLE_FORK + SLEEPER) as child:
+        line = child.next_line(soon())
+        assert isinstance(line, bytes)
+        child.stop()
+        assert has_gone(int(line))
+
+
+def test_what_starts_more_while_it_is_ended_is_ended_with_all_of_it() -> None:
+    code = (
+        "import subprocess, sys\nprint(flush=True)\nif len(sys.argv) < 30:\n"
+        "    subprocess.Popen([sys.executable, *sys.orig_argv[1:], 'x'], start_new_session=True)"
+    )
+    with python(code) as child:
+        read_all(child)
+    assert [each for each in psutil.process_iter(["cmdline"]) if code in (each.info["cmdline"] or [])] == []
+
+
+def test_what_stayed_in_the_group_is_no_stray() -> None:
+    with python(GRANDCHILD.format(code=SLEEPER)) as child:
+        (pid,) = map(int, read_all(child))
+        assert has_gone(pid)
+        assert child.swept.strays == ()
+
+
+UNMARKED = OWN_SESSION.replace("start_new_session", "env={{}}, start_new_session")
+CHATTER = "import os, time\ntry:\n    while True: os.write(2, b'x' * 4096)\nexcept OSError:\n    time.sleep(600)"
+
+
+def test_nothing_without_the_mark_is_ended_and_its_chatter_is_not_waited_for() -> None:
+    with python(UNMARKED.format(code=CHATTER)) as child, python(SLEEPER) as other:
+        (pid,) = map(int, read_all(child))
+        child.close()
+        assert not other.is_gone
+    daemon = psutil.Process(pid)
+    assert daemon.is_running()
     daemon.kill()
     assert has_gone(pid)
+
+
+def test_a_child_has_all_of_its_environment_and_a_mark_of_its_own() -> None:
+    code = "import os; print(os.environ.get('A'), os.environ.get('HOME'), os.environ['MUSTER_ATTEMPT'])"
+    with python(code, env={"A": "1"}) as one, python(code) as two:
+        (first,), (second,) = read_all(one), read_all(two)
+    assert first.startswith(b"1 None ")
+    assert second.startswith(f"None {os.environ.get('HOME')} ".encode())
+    assert first.split()[-1] != second.split()[-1]
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
