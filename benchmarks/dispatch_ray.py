@@ -22,6 +22,7 @@ from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.planning import case_key
 from orchestrator.runner import Runner
 from workers import codec
+from workers.agent import AgentReport
 from workers.protocol import (
     AttemptRequest,
     Case,
@@ -43,11 +44,18 @@ AGENTS = 8
 class IdleAgent:
     """Answers as an agent does, and does nothing."""
 
-    def __init__(self, device_json: str) -> None:
-        self._device_json = device_json
+    def __init__(self, device_json: str, settings_json: str) -> None:
+        self._device = codec.from_json(Device, device_json)
 
     def describe(self) -> str:
-        return self._device_json
+        report = AgentReport(device=self._device, hostname="", pid=0, python_version="", muster_version="")
+        return codec.to_json(report)
+
+    def beat(self) -> None:
+        return None
+
+    def acknowledge(self, case_key: str, attempt: int) -> None:
+        return None
 
     def run_case(self, request_json: str) -> str:
         case = codec.from_json(AttemptRequest, request_json).case

@@ -31,6 +31,7 @@ from orchestrator.results import NewRun
 from orchestrator.runner import Runner
 from orchestrator.store import open_store
 from workers import codec
+from workers.agent import AgentReport
 from workers.protocol import AttemptRequest, Case, Device, DeviceKind, Pass, Result, Sampling, Verdict, Workload
 
 SECONDS_A_CASE = 2.0
@@ -40,11 +41,18 @@ DEVICES_A_HOST = 2
 class SleepingAgent:
     """Answers as an agent does, after two seconds."""
 
-    def __init__(self, device_json: str) -> None:
-        self._device_json = device_json
+    def __init__(self, device_json: str, settings_json: str) -> None:
+        self._device = codec.from_json(Device, device_json)
 
     def describe(self) -> str:
-        return self._device_json
+        report = AgentReport(device=self._device, hostname="", pid=0, python_version="", muster_version="")
+        return codec.to_json(report)
+
+    def beat(self) -> None:
+        return None
+
+    def acknowledge(self, case_key: str, attempt: int) -> None:
+        return None
 
     def progress(self, after: int, wait_s: float) -> str:
         time.sleep(wait_s)

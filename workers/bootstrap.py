@@ -29,7 +29,7 @@ KEPT_S = 30 * 24 * 3600.0
 MARKER = "complete"
 
 
-def boot(stdin: io.FileIO, key: str, grace_s: float) -> int:
+def boot(stdin: io.FileIO, key: str, grace_s: float, patience_s: float) -> int:
     """Run the keeper from the code whose SHA-256 is ``key``, which the head sends where it is not there yet.
 
     ``stdin`` is not buffered, so that what follows on it is left to the keeper. Returns the exit code.
@@ -44,7 +44,7 @@ def boot(stdin: io.FileIO, key: str, grace_s: float) -> int:
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         return _fail(f"our code cannot be kept under ~/.cache/muster: {error}", "df -h ~; ls -ld ~/.cache")
     sys.path.insert(0, str(folder))
-    return int(importlib.import_module("workers.keeper").keep(grace_s=grace_s))
+    return int(importlib.import_module("workers.keeper").keep(grace_s=grace_s, patience_s=patience_s))
 
 
 def _code(stdin: io.FileIO, shelf: Path, key: str) -> Path:

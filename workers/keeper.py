@@ -1,9 +1,10 @@
 """The one process of ours on a host while a cluster lasts: takes orders as JSON lines, and ends what it started.
 
 ``python -m workers.keeper`` reads orders (:mod:`workers.orders`) from standard input and answers on standard output.
-When its input ends, because the head has let go or the way to it broke, it waits a grace and ends; at once where
-nothing of Ray runs, or on SIGTERM, SIGHUP and SIGINT. What it has started ends with it, whatever ended it: see
-:mod:`workers.guard`. Standard library only.
+When its input ends, because the head has let go or the way to it broke, it waits a grace, then until no agent is left
+below it (they finish, or go on over Ray's own connections, and end by themselves when nobody beats them), and ends; at
+once where nothing of Ray runs, or on SIGTERM, SIGHUP and SIGINT. What it has started ends with it, whatever ended it:
+see :mod:`workers.guard`. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from workers.codec import CodecError, event_from_json, event_to_json, from_json
-from workers.descendants import end_with
+from workers.descendants import end_with, look
 from workers.guard import ENDING_SIGNALS, Will, guarded
 from workers.orders import (
     Answer,
@@ -33,8 +34,11 @@ from workers.orders import (
     Examined,
     Failed,
     FindEnvironment,
+    FindKeeper,
     Greeting,
     InstallEnvironment,
+    KeeperFound,
+    KeeperIdentity,
     Locate,
     Located,
     Order,
@@ -52,6 +56,11 @@ if TYPE_CHECKING:
 #: Seconds that a run may go on without the head, so that it can end by itself.
 GRACE_S: Final = 10.0
 
+#: Seconds between two looks for agents, once the grace is over.
+_LOOK_S: Final = 2.0
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
 #: Seconds that the probe may take; it answers in a fifth of one.
 PROBE_TIMEOUT_S: Final = 30.0
 
@@ -66,6 +75,7 @@ _ORDERS: Final[tuple[type[Any], ...]] = (
     InstallEnvironment,
     StartRay,
     StopRay,
+    FindKeeper,
 )
 
 
@@ -82,10 +92,12 @@ def main(arguments: Sequence[str]) -> int:
     """Keep this host until the head lets go; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers.keeper", description="Take orders as JSON lines.")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds to go on without the head")
-    return keep(grace_s=parser.parse_args(arguments).grace)
+    parser.add_argument("--patience", type=float, default=GRACE_S, help="the same, while there are agents")
+    given = parser.parse_args(arguments)
+    return keep(grace_s=given.grace, patience_s=given.patience)
 
 
-def keep(*, grace_s: float) -> int:
+def keep(*, grace_s: float, patience_s: float) -> int:
     """Keep this host until the head lets go, talking over descriptors 0 and 1; return the exit code.
 
     Nothing may have been read from descriptor 0 beyond what has been used: it is taken over as it is.
@@ -93,7 +105,7 @@ def keep(*, grace_s: float) -> int:
 
     def child(guard: int, will: Will) -> NoReturn:
         end_with(guard)
-        Keeper(_channel(), guard=guard, will=will, grace_s=grace_s).serve()
+        Keeper(_channel(), guard=guard, will=will, grace_s=grace_s, patience_s=patience_s).serve()
 
     return guarded(child)
 
@@ -111,10 +123,13 @@ def _channel() -> tuple[BinaryIO, BinaryIO]:
 class Keeper:
     """Takes orders in one thread, and waits in the main one for what ends it."""
 
-    def __init__(self, channel: tuple[BinaryIO, BinaryIO], *, guard: int, will: Will, grace_s: float) -> None:
+    def __init__(
+        self, channel: tuple[BinaryIO, BinaryIO], *, guard: int, will: Will, grace_s: float, patience_s: float
+    ) -> None:
         self._orders, self._answers = channel
         self._answering = threading.Lock()
         self._grace_s = grace_s
+        self._patience_s = patience_s
         self._guard = guard
         self._ended = threading.Event()
         self._waker, self._wake = os.pipe()
@@ -141,25 +156,31 @@ class Keeper:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
     def _await_end(self) -> None:
-        """Return when a signal has come, or the input has ended and either Ray has too or the grace is over."""
+        """Return when a signal has come, or the input has ended and Ray has too or nobody needs it any more."""
         poll = select.poll()
         poll.register(self._waker, select.POLLIN)
         # Tells of the end also while an order is carried out and nobody reads.
         poll.register(self._orders.fileno(), select.POLLRDHUP)
-        until = math.inf
-        while True:
-            remaining_s = until - time.monotonic()
-            if remaining_s <= 0 or (self._ended.is_set() and not self._ray.is_running):
-                return
+        alone_since = math.inf
+        while not (self._ended.is_set() and not self._ray.is_running):
+            remaining_s = alone_since + self._grace_s - time.monotonic()
+            if remaining_s <= 0:
+                if not self._is_needed(alone_since + self._patience_s):
+                    return
+                remaining_s = _LOOK_S
             for descriptor, _ in poll.poll(None if math.isinf(remaining_s) else remaining_s * 1000):
                 if descriptor == self._waker:
                     if any(os.read(self._waker, 64)):  # signals have numbers; we ring with a zero
                         return
                 else:
                     poll.unregister(descriptor)
-                    until = min(until, time.monotonic() + self._grace_s)
+                    alone_since = min(alone_since, time.monotonic())
             if self._ended.is_set():
-                until = min(until, time.monotonic() + self._grace_s)
+                alone_since = min(alone_since, time.monotonic())
+
+    def _is_needed(self, until: float) -> bool:
+        """Return whether agents live below, whose Ray this is; past ``until`` they have had time enough."""
+        return time.monotonic() < until and self._ray.has_agents()
 
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):  # a full pipe has rung already
@@ -168,7 +189,7 @@ class Keeper:
     # --- orders ------------------------------------------------------------------------------------------------
 
     def _obey(self) -> None:
-        self._answer(greeting())
+        self._answer(greeting(self._guard))
         while (line := self._orders.readline()).endswith(b"\n"):
             if line.strip():
                 self._answer(self._obeyed(line))
@@ -195,6 +216,8 @@ class Keeper:
                 return self._ray.start(order)
             case StopRay():
                 return self._ray.stop()
+            case FindKeeper():
+                return KeeperFound(is_there=identity_of(order.keeper.pid) == order.keeper)
             case _:
                 return self._install(order)
 
@@ -225,8 +248,8 @@ class Keeper:
 # --- what needs no keeper --------------------------------------------------------------------------------------
 
 
-def greeting() -> Greeting:
-    """Return who and where this process is."""
+def greeting(guard: int) -> Greeting:
+    """Return who and where this process is, whose guard has that id."""
     return Greeting(
         hostname=socket.gethostname(),
         python=sys.executable,
@@ -235,7 +258,20 @@ def greeting() -> Greeting:
         pid=os.getpid(),
         machine=platform.machine(),
         has_nvidia_driver=Path("/proc/driver/nvidia/version").exists(),
+        identity=identity_of(guard),
     )
+
+
+def identity_of(guard: int) -> KeeperIdentity | None:
+    """Return who the keeper is that a guard watches; ``None`` where there is no process of that id."""
+    found = look(guard)
+    if found is None or found.is_zombie:
+        return None
+    try:
+        boot_id = _BOOT_ID.read_text().strip()
+    except OSError:  # some containers hide it; the time since boot has to do
+        boot_id = ""
+    return KeeperIdentity(pid=guard, started=found.started, boot_id=boot_id)
 
 
 def _user() -> str:

@@ -114,6 +114,8 @@ class StartRay:
     timeout_s: float
     token: str = field(repr=False)
     tls: TlsMaterial | None = None
+    #: Seconds that a host may be silent before Ray itself may give it up.
+    silence_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +123,26 @@ class StopRay:
     """End everything that ``StartRay`` started, and remove its folder."""
 
 
-Order: TypeAlias = Locate | Examine | FindEnvironment | TakeWheel | InstallEnvironment | StartRay | StopRay
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeeperIdentity:
+    """One keeper among all that there ever were on a host."""
+
+    #: Of its guard, which lives until everything is ended and removed.
+    pid: int
+    #: When the guard started, in the kernel's ticks since boot.
+    started: int
+    #: The kernel's own word for the time since it was booted.
+    boot_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FindKeeper:
+    """Say whether an earlier keeper of this host is still there, or what it has to clear up."""
+
+    keeper: KeeperIdentity
+
+
+Order: TypeAlias = Locate | Examine | FindEnvironment | TakeWheel | InstallEnvironment | StartRay | StopRay | FindKeeper
 
 
 # --- answers ---------------------------------------------------------------------------------------------------
@@ -141,6 +162,8 @@ class Greeting:
     machine: str
     #: NVIDIA's driver is loaded (``/proc/driver/nvidia/version``), whatever Python knows of it.
     has_nvidia_driver: bool
+    #: Who this keeper is; ``None`` where ``/proc`` does not tell.
+    identity: KeeperIdentity | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +231,13 @@ class RayStopped:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeeperFound:
+    """Answers :class:`FindKeeper`."""
+
+    is_there: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
     """Answers any order that could not be carried out."""
 
@@ -232,6 +262,7 @@ Answer: TypeAlias = (
     | EnvironmentInstalled
     | RayStarted
     | RayStopped
+    | KeeperFound
     | Failed
     | RayEnded
 )

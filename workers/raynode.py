@@ -7,6 +7,7 @@ library only: Ray is run, never imported.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -59,7 +60,21 @@ SETTINGS: Final = {
     # Nobody collects these, and a host that is measured shall do nothing else.
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
+    # Daemons and agents would end themselves where the cluster's control service is out of reach for a minute: the
+    # cable is pulled, or the head is gone while a case is measured. The keeper sees to it that nothing stays for ever.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
 }
+
+#: Seconds between two questions of Ray's control service to a host, where it is refused an answer at once. One that
+#: gets no answer at all waits ten seconds longer.
+_HEALTH_CHECK_S: Final = 3.0
+
+#: Seconds that Ray waits longer than we do: a host that Ray has given up must start it anew to come back, and whatever
+#: is measured there is lost.
+_SILENCE_MARGIN_S: Final = 60.0
+
+#: How the kernel calls an agent's process, of which it keeps 15 characters: Ray names an actor by its class.
+_AGENT: Final = "ray::DeviceAgent"[:15]
 
 #: Daemons without which there is no Ray, by the names that the kernel knows them under.
 DAEMONS: Final = ("gcs_server", "raylet")
@@ -142,6 +157,10 @@ class RayNode:
                 token_file=str(folder / TOKEN_FILE),
             )
 
+    def has_agents(self) -> bool:
+        """Return whether any agent lives below the guard."""
+        return any(process.name == _AGENT for process in below(every(), self._guard))
+
     def stop(self) -> RayStopped:
         """End everything that :meth:`start` started and remove its folder; also where nothing runs."""
         with self._lock:
@@ -172,7 +191,7 @@ class RayNode:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=environment(os.environ, folder, code=self._code, is_encrypted=order.tls is not None),
+                    env=environment(os.environ, folder, order, code=self._code),
                     cwd=folder,
                     start_new_session=True,
                 )
@@ -281,14 +300,19 @@ def arguments(order: StartRay, first_port: int, folder: Path) -> tuple[str, ...]
     )
 
 
-def environment(inherited: Mapping[str, str], folder: Path, *, code: Path, is_encrypted: bool) -> dict[str, str]:
+def environment(inherited: Mapping[str, str], folder: Path, order: StartRay, *, code: Path) -> dict[str, str]:
     """Return Ray's environment: the inherited one without what the person has told Ray, and with what we tell it.
 
     The token is in a file, which only its name is given of.
     """
     kept = {name: value for name, value in inherited.items() if not name.startswith("RAY_")}
-    told = SETTINGS | {"RAY_AUTH_TOKEN_PATH": str(folder / TOKEN_FILE), "PYTHONPATH": python_path(inherited, code)}
-    if is_encrypted:
+    told = SETTINGS | {
+        "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN_FILE),
+        "PYTHONPATH": python_path(inherited, code),
+        # Of 5 by default, which are over after 62 s.
+        "RAY_health_check_failure_threshold": str(math.ceil((order.silence_s + _SILENCE_MARGIN_S) / _HEALTH_CHECK_S)),
+    }
+    if order.tls is not None:
         told |= {
             "RAY_USE_TLS": "1",
             "RAY_TLS_CA_CERT": str(folder / CA_FILE),

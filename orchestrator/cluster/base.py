@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from orchestrator.errors import ClusterError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -28,6 +30,31 @@ class Survey:
     to_install: frozenset[str] = frozenset()
 
 
+class Comeback(Protocol):
+    """How a host that has left a cluster gets into it again."""
+
+    async def rejoin(self, host: str) -> str:
+        """Return Ray's id of the node that the host has now, bringing it back into the cluster where it has none.
+
+        Raises ClusterError where that cannot be done, or not yet.
+        """
+
+    async def why_gone(self, host: str) -> str | None:
+        """Return why what ran on a silent host is gone for good; ``None`` where it may still be there. Never raises."""
+
+
+class NoComeback:
+    """Nobody knows a way back."""
+
+    async def rejoin(self, host: str) -> str:
+        """Raise ClusterError."""
+        raise ClusterError(f"{host} cannot be brought back into this cluster")
+
+    async def why_gone(self, host: str) -> str | None:
+        """Return ``None``: nobody knows."""
+        return None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterHandle:
     """A Ray cluster that is up and that this process is connected to, and where its hosts are in it."""
@@ -42,6 +69,15 @@ class ClusterHandle:
     lost: Mapping[str, str] = field(default_factory=dict)
     #: How another process of this machine gets in; ``None`` where it lives and dies with this one.
     entrance: Entrance | None = None
+    comeback: Comeback = field(default_factory=NoComeback)
+
+    async def rejoin(self, host: str) -> str:
+        """Return the node of a host whose agents were lost: see :meth:`Comeback.rejoin`. Raises ClusterError."""
+        return await self.comeback.rejoin(host)
+
+    async def why_gone(self, host: str) -> str | None:
+        """Return why what ran on a silent host is gone for good, as far as that is known."""
+        return await self.comeback.why_gone(host)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -75,16 +75,19 @@ class BringUp:
             self._stage("starting Ray", done + 1, len(others) + 1)
         return lost
 
+    async def start_host(self, session: HostSession, gpus: int) -> None:
+        """Start Ray on one host, which joins the head's. Raises ClusterError."""
+        located = await session.locate(self._ip)
+        if located.node_ip is None or self._head is None or session.python is None:
+            raise ClusterError(f"it has no way to the head at {self._ip}: {located.reason}")
+        tls = self._certificate(session.name, located.node_ip)
+        await session.start_ray(
+            self._order(self._head.address, located.node_ip, session.name, python=session.python, gpus=gpus, tls=tls)
+        )
+
     async def _join(self, session: HostSession, gpus: int, lost: dict[str, str]) -> None:
         try:
-            located = await session.locate(self._ip)
-            if located.node_ip is None or self._head is None or session.python is None:
-                raise ClusterError(f"it has no way to the head at {self._ip}: {located.reason}")
-            tls = self._certificate(session.name, located.node_ip)
-            order = self._order(
-                self._head.address, located.node_ip, session.name, python=session.python, gpus=gpus, tls=tls
-            )
-            await session.start_ray(order)
+            await self.start_host(session, gpus)
         except ClusterError as error:
             lost[session.name] = error.message if error.remedy is None else f"{error.message}: {error.remedy}"
 
@@ -104,6 +107,7 @@ class BringUp:
             timeout_s=self._limits.join_timeout_s,
             token=self._token,
             tls=tls,
+            silence_s=self._limits.host_grace_s,
         )
 
     def _certificate(self, host: str, ip: str) -> TlsMaterial | None:

@@ -6,20 +6,26 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from orchestrator.errors import ClusterError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
+
+T = TypeVar("T")
 
 #: Ray's settings come by environment; it reads them when it is imported and its daemons inherit them.
 RAY_ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Otherwise Ray tries to rebuild the environment on each worker when it was started under `uv run`.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Ray would end this whole process where the cluster's control service is out of reach for a minute. Waits have
+    # deadlines of our own.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
 }
 
 #: The same for clusters that we bring up: each has a token.
@@ -27,6 +33,9 @@ TOKEN_ENVIRONMENT: Final = {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token"}
 
 #: Bytes of Ray's object store. Results are passed inline, so the smallest that Ray accepts (75 MiB) with some room.
 OBJECT_STORE_BYTES: Final = 80 * 2**20
+
+#: Seconds for Ray's control service to say which nodes there are; it takes a hundredth of one.
+NODES_TIMEOUT_S: Final = 10.0
 
 #: Where Ray listens when no other machine takes part. It replaces 127.0.0.1 by the machine's outward address, which may
 #: change while a laptop moves; this one it keeps.
@@ -113,6 +122,47 @@ def nodes() -> tuple[RayNode, ...]:
         for node in ray.nodes()
         if node["Alive"]
     )
+
+
+async def bounded(work: Callable[[], T], timeout_s: float) -> T:
+    """Return what ``work`` gives, or raise what it raises, or asyncio.TimeoutError past ``timeout_s``.
+
+    For calls of Ray's that wait for its control service, which never return where that one is gone. Each has a thread
+    of its own, which is left behind then: it would hold up the few threads of asyncio's pool, and the process's end.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def tell(found: list[T], failure: BaseException | None) -> None:
+        if answer.done():
+            return
+        if failure is not None:
+            answer.set_exception(failure)
+        else:
+            answer.set_result(found[0])
+
+    def do() -> None:
+        found: list[T] = []
+        failure: BaseException | None = None
+        try:
+            found.append(work())
+        except BaseException as error:  # whoever waits hears of it
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, found, failure)
+
+    threading.Thread(target=do, name="bounded", daemon=True).start()
+    return await asyncio.wait_for(answer, timeout_s)
+
+
+async def live_nodes(timeout_s: float = NODES_TIMEOUT_S) -> tuple[RayNode, ...]:
+    """Return the live nodes, as :func:`nodes` does, but wait no longer than that. Raises ClusterError."""
+    try:
+        return await bounded(nodes, timeout_s)
+    except asyncio.TimeoutError as error:
+        raise ClusterError(f"Ray's control service gave no answer within {timeout_s:.0f} s") from error
+    except Exception as error:  # Ray has thirty kinds of them; all mean the same here
+        raise ClusterError(f"Ray's control service gave no answer: {first_line(error)}") from error
 
 
 def _connect(entrance: Entrance, code: Path | None) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import workers
 from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
-from orchestrator.cluster.driver import joined, load_ray
+from orchestrator.cluster.driver import joined, live_nodes, load_ray
 from orchestrator.cluster.trial import visit
 from orchestrator.diagnosis import Finding, Level
-from orchestrator.errors import last_line
+from orchestrator.errors import ClusterError, last_line
 from workers import codec
 from workers.protocol import HostReport, Verdict
 
@@ -66,6 +66,8 @@ class JoinedCluster:
         self._stage = stage
         self._connection = contextlib.AsyncExitStack()
         self._matching: Matching | None = None
+        #: The node that this process is connected to.
+        self._own = ""
 
     async def survey(self, *, install: bool) -> Survey:
         """Find the hosts among the cluster's nodes and probe all of them at once; installs nothing.
@@ -100,7 +102,20 @@ class JoinedCluster:
             nodes={name: matching.nodes[name].id for name in wanted if name in matching.nodes},
             lost={name: matching.problems[name] for name in wanted if name in matching.problems},
             entrance=self._entrance,
+            comeback=self,
         )
+
+    async def rejoin(self, host: str) -> str:
+        """Return the node that the host has now. Raises ClusterError where it has none: whoever runs it must help."""
+        matching = await self._find(await live_nodes(), self._own)
+        node = matching.nodes.get(host)
+        if node is None:
+            raise ClusterError(matching.problems.get(host, f"{host} is not in the cluster"), remedy=self._remedy)
+        return node.id
+
+    async def why_gone(self, host: str) -> str | None:
+        """Return ``None``: nobody but Ray knows."""
+        return None
 
     async def close(self) -> None:
         """Disconnect; safe to call twice."""
@@ -112,7 +127,8 @@ class JoinedCluster:
             self._stage("joining the cluster", None, None)
             await visit(self._entrance, timeout_s=self._connect_timeout_s)
             nodes = await self._connection.enter_async_context(joined(self._entrance, code=CODE))
-            self._matching = await self._find(nodes, await asyncio.to_thread(_own_node))
+            self._own = await asyncio.to_thread(_own_node)
+            self._matching = await self._find(nodes, self._own)
         return self._matching
 
     def _found(self, host: str, matching: Matching, answer: HostReport | Finding | None) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from orchestrator.cluster.driver import (
     TOKEN_ENVIRONMENT,
     Entrance,
     environment,
+    live_nodes,
     load_ray,
 )
 from orchestrator.errors import ClusterError, last_line
@@ -88,12 +89,31 @@ class LocalCluster:
             hosts = dict.fromkeys((self._host, *(device.host for device in devices)), node)
             try:
                 entrance = Entrance(address=address, node_ip=LOOPBACK, token_file=token_file)
-                yield ClusterHandle(address=address, token_file=token_file, nodes=hosts, entrance=entrance)
+                yield ClusterHandle(
+                    address=address, token_file=token_file, nodes=hosts, entrance=entrance, comeback=_OneNode(node)
+                )
             finally:
                 await asyncio.to_thread(_stop_ray)
 
     async def close(self) -> None:
         """Do nothing: the survey holds no connection."""
+
+
+class _OneNode:
+    """An :class:`orchestrator.cluster.base.Comeback` to a node that lives and ends with this process."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    async def rejoin(self, host: str) -> str:
+        """Return the only node. Raises ClusterError where it has ended."""
+        if self._node not in {node.id for node in await live_nodes()}:
+            raise ClusterError("Ray on this machine has ended, and another one would be another run's")
+        return self._node
+
+    async def why_gone(self, host: str) -> str | None:
+        """Return ``None``: nobody but Ray knows."""
+        return None
 
 
 def connect(config: Config, stage: Stage = no_stage) -> LocalCluster:

@@ -20,7 +20,9 @@ from workers.orders import (
     Examine,
     Examined,
     FindEnvironment,
+    FindKeeper,
     InstallEnvironment,
+    KeeperFound,
     Locate,
     Located,
     RayStarted,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.reach.base import Reach
     from orchestrator.reach.keeper import Keeper
     from orchestrator.reach.wheelhouse import Wheelhouse
+    from workers.orders import KeeperIdentity
     from workers.protocol import HostReport
 
 T = TypeVar("T")
@@ -48,8 +51,11 @@ ANSWER_TIMEOUT_S: Final = 20.0
 #: Seconds for a probe on a host that is starting to swap; it takes a fifth of one.
 PROBE_TIMEOUT_S: Final = 40.0
 
-#: Seconds that a host goes on without the head before it ends what was started there.
+#: Seconds that a host goes on without the head, at least; longer while agents live there, which end by themselves.
 ORPHAN_GRACE_S: Final = 10.0
+
+#: Seconds that agents have to end beyond their own deadlines: the child's SIGTERM and SIGKILL, a slow disk.
+_ORPHAN_MARGIN_S: Final = 60.0
 
 #: Seconds for Ray's daemons to end.
 STOP_TIMEOUT_S: Final = 20.0
@@ -79,6 +85,10 @@ class HostSession:
         self.python: str | None = None
         self._reach: Reach | None = None
         self._keeper: Keeper | None = None
+        #: Ray was started there, and nobody has said that it has ended.
+        self._has_ray = False
+        #: Who keeps it, where the way to that keeper broke and another one was started.
+        self._former: KeeperIdentity | None = None
 
     @property
     def is_here(self) -> bool:
@@ -115,11 +125,18 @@ class HostSession:
                 remedy=f"put its key into ~/.ssh/known_hosts and take insecure_host_keys away from {self.name}",
             )
         try:
-            self._keeper = await open_keeper(self._reach, python=self._base_python, grace_s=ORPHAN_GRACE_S)
+            self._keeper = await self._new_keeper(self._reach)
         except ClusterError as error:
             self._problem("python", error, Verdict.UNSUPPORTED)
             return False
         return True
+
+    async def _new_keeper(self, reach: Reach) -> Keeper:
+        limits = self._limits
+        longest_s = limits.head_grace_s + limits.start_timeout_s + limits.case_timeout_s + limits.collect_timeout_s
+        return await open_keeper(
+            reach, python=self._base_python, grace_s=ORPHAN_GRACE_S, patience_s=longest_s + _ORPHAN_MARGIN_S
+        )
 
     @property
     def _base_python(self) -> str | None:
@@ -202,7 +219,34 @@ class HostSession:
 
     async def start_ray(self, order: StartRay) -> RayStarted:
         """Start Ray's daemons there. Raises ClusterError."""
-        return await self._opened.ask(order, RayStarted, timeout_s=order.timeout_s + ANSWER_TIMEOUT_S)
+        started = await self._opened.ask(order, RayStarted, timeout_s=order.timeout_s + ANSWER_TIMEOUT_S)
+        self._has_ray = True
+        return started
+
+    async def still_has_ray(self) -> bool:
+        """Return whether what was started there may still run; logs in again where the way to the host broke.
+
+        Raises ClusterError where the host cannot be asked.
+        """
+        keeper = self._opened
+        if keeper.is_lost:
+            # The first one that was lost has Ray; those after it have nothing.
+            self._former = self._former or keeper.greeting.identity
+            keeper = await self._reach_again()
+        if self._has_ray and self._former is not None:
+            found = await keeper.ask(FindKeeper(keeper=self._former), KeeperFound, timeout_s=ANSWER_TIMEOUT_S)
+            self._has_ray = found.is_there
+            self._former = self._former if found.is_there else None
+        elif keeper.ended.done():
+            self._has_ray = False
+        return self._has_ray
+
+    async def _reach_again(self) -> Keeper:
+        """Log in and start another keeper, in the place of what is lost. Raises ClusterError."""
+        await self._let_go()
+        self._reach = await reach_of(self.destination)
+        self._keeper = await self._new_keeper(self._reach)
+        return self._keeper
 
     async def stop_ray(self) -> None:
         """End Ray's daemons there; a host that is not talked to any more ends them by itself."""
@@ -212,9 +256,12 @@ class HostSession:
 
     async def close(self) -> None:
         """Let the host go: the keeper ends what it still has."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            await keeper.close()
+        await self._let_go()
+        self._keeper = None
+
+    async def _let_go(self) -> None:
+        if self._keeper is not None:
+            await self._keeper.close()
         reach, self._reach = self._reach, None
         if reach is not None:
             await reach.close()

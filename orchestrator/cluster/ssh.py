@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
 from orchestrator.cluster.bringup import BringUp, label_of
+from orchestrator.cluster.comeback import SshComeback
 from orchestrator.cluster.driver import TOKEN_ENVIRONMENT, joined, load_ray
 from orchestrator.cluster.session import HostSession
 from orchestrator.config.schema import HostDefaults
@@ -112,12 +113,16 @@ class SshCluster:
             lost = await bring_up.start_hosts(sessions, gpus)
             async with joined(entrance) as nodes:
                 known = _found_among(nodes, sessions)
+                comeback = SshComeback(
+                    bring_up, sessions, nodes=known, gpus=gpus, join_timeout_s=self._config.limits.join_timeout_s
+                )
                 yield ClusterHandle(
                     address=entrance.address,
                     token_file=entrance.token_file,
                     nodes=known,
                     lost={session.name: _NEVER_JOINED for session in sessions if session.name not in known} | lost,
                     entrance=entrance,
+                    comeback=comeback,
                 )
         finally:
             await self._stop(sessions)

@@ -1,7 +1,9 @@
 """Commands carried out over Ray: one :class:`workers.agent.DeviceAgent` actor for each device.
 
 Results come back as the answer of one actor call for each case. Progress comes by a second call that waits on the
-agent until there is news, and is only made once a case has been running for a moment: short cases cost one call.
+agent until there is news, and is only made once a case has been running for a moment: short cases cost one call. A call
+that is cut off says nothing of the agent and is made again: to an agent, twice is as once. Agents outlive this process,
+so that what they measure is not lost with it, and end by themselves when nobody beats them any more.
 """
 
 from __future__ import annotations
@@ -9,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
 import ray.exceptions
+from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.cluster.driver import bounded
 from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
     CancelCase,
     CaseFinished,
     CaseGranted,
@@ -26,21 +31,28 @@ from orchestrator.dispatch.messages import (
     CaseWaiting,
     DeviceLost,
     DeviceReady,
+    HostHeard,
+    HostSilent,
     PrepareDevice,
     ReleaseDevice,
+    ResultRecovered,
     StartCase,
 )
 from orchestrator.dispatch.policies import must_be_alone
 from orchestrator.dispatch.settings import HostConcurrency
-from orchestrator.errors import first_line
+from orchestrator.engine.clock import TICK_S, RunClock
+from orchestrator.engine.heartbeat import BEAT_S, Heartbeat
+from orchestrator.errors import ClusterError, first_line
 from workers import codec
-from workers.agent import DeviceAgent, news_from_json
+from workers.agent import AgentReport, DeviceAgent, news_from_json
 from workers.protocol import (
+    AgentSettings,
     AttemptGranted,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
     AttemptWaiting,
+    HeadLoss,
     Progress,
     Result,
     Verdict,
@@ -66,8 +78,18 @@ QUIET_S: Final = 0.25
 #: Seconds that one question for progress may wait on the agent.
 POLL_WAIT_S: Final = 5.0
 
-#: Calls that an agent serves at once: the case, a question for progress, a cancellation, and one to spare.
-AGENT_CONCURRENCY: Final = 4
+#: Calls that an agent serves at once: the case, a question for progress, a beat, a cancellation, an acknowledgement.
+#: The rest is for calls that were cut off and made again: the first one of each may still be waiting there.
+AGENT_CONCURRENCY: Final = 16
+
+#: Seconds from a call that was cut off to the next one.
+RETRY_PAUSE_S: Final = 1.0
+
+#: Seconds for Ray's control service to register an agent, or to end one; it takes a hundredth of one.
+CONTROL_TIMEOUT_S: Final = 15.0
+
+#: Seconds between two looks for a silent host by another way than Ray.
+LOOK_S: Final = 10.0
 
 #: Seconds that agents have to end their children when the engine closes.
 SHUTDOWN_TIMEOUT_S: Final = 10.0
@@ -80,6 +102,8 @@ class Meaning:
     #: The agent is gone: its device is lost. Otherwise only the attempt failed.
     lost: bool
     text: str
+    #: The way to the agent broke, and the agent may live: it is asked again until that is known.
+    is_cut: bool = False
 
 
 #: Every class of ``ray.exceptions`` finds its meaning here by its nearest ancestor; the last resort is RayError.
@@ -90,7 +114,7 @@ MEANINGS: Final[dict[type[BaseException], Meaning]] = {
     ray.exceptions.PendingCallsLimitExceeded: Meaning(lost=False, text="too many calls wait for the agent"),
     ray.exceptions.RayActorError: Meaning(lost=True, text="the agent died"),
     ray.exceptions.ActorDiedError: Meaning(lost=True, text="the agent died"),
-    ray.exceptions.ActorUnavailableError: Meaning(lost=True, text="the agent cannot be reached"),
+    ray.exceptions.ActorUnavailableError: Meaning(lost=False, text="the agent cannot be reached", is_cut=True),
     ray.exceptions.ActorUnschedulableError: Meaning(lost=True, text="no host of the cluster can hold the agent"),
     ray.exceptions.TaskUnschedulableError: Meaning(lost=True, text="no host of the cluster can hold the agent"),
     ray.exceptions.NodeDiedError: Meaning(lost=True, text="the host left the cluster"),
@@ -120,6 +144,31 @@ class EngineLimits:
     lease_timeout_s: float = 3600.0
     #: What may be at work on a host at once, other musters' cases counted.
     host_concurrency: HostConcurrency = HostConcurrency.CONCURRENT
+    #: Without a sign of the head, after which it counts as gone.
+    head_timeout_s: float = 60.0
+    on_head_loss: HeadLoss = HeadLoss.FINISH
+
+
+@dataclass(slots=True, eq=False)
+class _Agent:
+    """The agent of a device, from the moment that it is wanted; the next one of the same device is another."""
+
+    device: Device
+    #: Of the actor, in the run's namespace.
+    name: str
+    #: The actor; ``None`` until it is placed.
+    actor: Any = None
+    #: It has answered: there may be something to end, and its host is watched.
+    is_ready: bool = False
+    #: It is gone, or nobody wants it any more.
+    is_over: bool = False
+    #: Number of the last news heard from it.
+    seen: int = 0
+    #: When it was last asked for a sign of life, on the engine's clock, and whether it still owes the answer.
+    beaten_at: float = 0.0
+    is_beating: bool = False
+    #: What it is being told of as kept.
+    acknowledging: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class RayEngine:
@@ -138,38 +187,55 @@ class RayEngine:
         self._handle = handle
         self._agent_class = _as_actor(agent_class)
         self._limits = limits
-        self._agents: dict[str, Any] = {}
-        #: Devices whose agents have answered; others have nothing to end and may never listen.
-        self._ready: set[str] = set()
+        settings = AgentSettings(run_id=run_id, head_timeout_s=limits.head_timeout_s, on_head_loss=limits.on_head_loss)
+        self._settings_json = codec.to_json(settings)
+        self._namespace = f"muster-{run_id}"
+        self._agents: dict[str, _Agent] = {}
+        #: Devices that were prepared before. When one is prepared again, its host may have gone and come back.
+        self._known: set[str] = set()
         self._device_of: dict[tuple[str, int], str] = {}
-        #: Number of the last news heard from each device's agent.
-        self._seen: dict[str, int] = {}
         self._occurrences: asyncio.Queue[Occurrence] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._clock = RunClock()
+        self._heartbeat = Heartbeat()
+        #: Agents are placed one at a time: the first of them brings their class to the cluster.
+        self._placing = asyncio.Lock()
+        self._is_watching = False
+        #: Hosts that are just being looked for by another way than Ray.
+        self._looking: set[str] = set()
 
     def now(self) -> float:
-        """Return seconds on this process's monotonic clock."""
-        return time.monotonic()
+        """Return seconds on this process's monotonic clock, less those in which it was stopped."""
+        return self._clock.now()
 
     async def start(self, act: Act) -> None:
         """Begin ``act``; what comes of it is an occurrence."""
-        if isinstance(act, PrepareDevice):
-            self._place(act.device)
-        elif isinstance(act, StartCase):
-            self._spawn(self._run_case(act))
-        elif isinstance(act, CancelCase):
-            self._spawn(self._cancel(act))
-        else:
-            self._spawn(self._release(act))
+        if not self._is_watching:
+            self._is_watching = True
+            self._spawn(self._watch())
+        match act:
+            case PrepareDevice():
+                self._prepare(act.device)
+            case StartCase():
+                self._spawn(self._run_case(act))
+            case CancelCase():
+                self._spawn(self._cancel(act))
+            case AcknowledgeResult():
+                self._acknowledge(act)
+            case ReleaseDevice():
+                self._spawn(self._release(act))
 
     async def occurrences(self, until: float | None) -> Sequence[Occurrence]:
         """Return what has happened since the last call, waiting for the first of it until ``until``."""
-        timeout_s = None if until is None else max(0.0, until - self.now())
-        try:
-            first = await asyncio.wait_for(self._occurrences.get(), timeout_s)
-        except asyncio.TimeoutError:
-            return ()
-        found = [first]
+        while True:
+            timeout_s = None if until is None else max(0.0, until - self.now())
+            try:
+                found = [await asyncio.wait_for(self._occurrences.get(), timeout_s)]
+                break
+            except asyncio.TimeoutError:
+                # Unless the loop's clock has gone on while this process was stopped, and ours has not.
+                if until is not None and self.now() >= until:
+                    return ()
         while not self._occurrences.empty():
             found.append(self._occurrences.get_nowait())
         return found
@@ -177,56 +243,222 @@ class RayEngine:
     async def close(self) -> None:
         """End every agent and the children below it."""
         agents, self._agents = self._agents, {}
-        await asyncio.gather(*(_end(agent, is_ready=key in self._ready) for key, agent in agents.items()))
+        await asyncio.gather(*(self._end(agent) for agent in agents.values()))
+        if self._known:
+            await self._end_the_rest()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    def _place(self, device: Device) -> None:
-        """Put an agent on the device's host, or say at once that there is no such host in the cluster."""
-        node = self._handle.nodes.get(device.host)
-        if node is None:
-            reason = self._handle.lost.get(device.host, f"{device.host} is not in the cluster")
-            self._occurrences.put_nowait(DeviceLost(at=self.now(), device_id=device.id, reason=reason))
-            return
-        try:
-            placed = self._agent_class.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-            agent = placed.remote(codec.to_json(device))
-        except Exception as error:  # each is looked up in MEANINGS
-            self._lost(device.id, error)
-            return
+    def _tell(self, occurrence: Occurrence) -> None:
+        self._occurrences.put_nowait(occurrence)
+
+    # --- agents come and go ------------------------------------------------------------------------------------
+
+    def _prepare(self, device: Device) -> None:
+        """Bring up an agent, another one where the device had one before."""
+        before = self._agents.get(device.id)
+        agent = _Agent(device=device, name=f"{device.id} {uuid.uuid4().hex[:8]}")
         self._agents[device.id] = agent
-        self._spawn(self._prepare(device.id, agent))
+        self._spawn(self._bring_up(agent, before))
 
-    async def _prepare(self, device_id: str, agent: Any) -> None:
+    async def _bring_up(self, agent: _Agent, before: _Agent | None) -> None:
+        is_again = agent.device.id in self._known
+        self._known.add(agent.device.id)
         try:
-            await agent.describe.remote()
+            if before is not None:
+                # Whoever was given up must not get in the way of the next one.
+                self._let_go(before)
+                await self._kill(before)
+            await self._place(agent, await self._node_of(agent.device.host, is_again=is_again))
+            report = codec.from_json(AgentReport, await self._ask(agent, "describe"))
+        except ClusterError as error:
+            self._lose(agent, error.message)
         except Exception as error:  # each is looked up in MEANINGS
-            self._lost(device_id, error)
+            self._lose(agent, _reason(error))
         else:
-            self._ready.add(device_id)
-            self._occurrences.put_nowait(DeviceReady(at=self.now(), device_id=device_id))
+            self._welcome(agent, report)
+
+    async def _node_of(self, host: str, *, is_again: bool) -> str:
+        """Return Ray's id of the host's node. Raises ClusterError where it has none."""
+        if is_again:
+            return await self._handle.rejoin(host)
+        node = self._handle.nodes.get(host)
+        if node is None:
+            raise ClusterError(self._handle.lost.get(host, f"{host} is not in the cluster"))
+        return node
+
+    async def _place(self, agent: _Agent, node: str) -> None:
+        """Put an agent on a node; raises what Ray raises, and ClusterError where it does not answer."""
+
+        def place() -> Any:
+            return self._agent_class.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+                name=agent.name,
+                namespace=self._namespace,
+                lifetime="detached",
+            ).remote(codec.to_json(agent.device), self._settings_json)
+
+        async with self._placing:
+            if agent.is_over:
+                raise ClusterError("nobody wants the agent any more")
+            try:
+                agent.actor = await bounded(place, CONTROL_TIMEOUT_S)
+            except asyncio.TimeoutError as error:
+                raise ClusterError(f"Ray's control service gave no answer in {CONTROL_TIMEOUT_S:.0f} s") from error
+        await self._kill_unwanted(agent)
+
+    async def _kill_unwanted(self, agent: _Agent) -> None:
+        """End an agent that was let go while it was placed."""
+        if agent.is_over:
+            await self._kill(agent)
+
+    def _welcome(self, agent: _Agent, report: AgentReport) -> None:
+        """Tell of an agent that has answered, and first of what its host keeps of this run."""
+        if agent.is_over:
+            return
+        agent.is_ready = True
+        host, at = agent.device.host, self.now()
+        agent.beaten_at = at
+        if self._heartbeat.watch(host, agent.device.id, at):
+            self._tell(HostHeard(at=at, host=host))
+        for result in report.spooled:
+            recovered = ResultRecovered(at=at, case_key=result.case_key, attempt=result.attempt, result=result)
+            self._tell(recovered)
+        self._tell(DeviceReady(at=at, device_id=agent.device.id))
+
+    def _lose(self, agent: _Agent, reason: str) -> None:
+        """Tell that an agent is gone, once, and only while it is wanted."""
+        if not agent.is_over:
+            self._let_go(agent)
+            self._tell(DeviceLost(at=self.now(), device_id=agent.device.id, reason=reason))
+
+    def _let_go(self, agent: _Agent) -> None:
+        if not agent.is_over:
+            agent.is_over = True
+            self._heartbeat.forget(agent.device.host, agent.device.id)
+
+    async def _release(self, act: ReleaseDevice) -> None:
+        agent = self._agents.pop(act.device_id, None)
+        if agent is not None:
+            await self._end(agent)
+
+    async def _end(self, agent: _Agent) -> None:
+        """Let an agent hear what is kept and end its child, then end the agent."""
+        is_listening = agent.is_ready and not agent.is_over
+        self._let_go(agent)
+        # An agent that is gone already, or past talking to, is killed all the same.
+        with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
+            if is_listening:
+                await asyncio.wait_for(self._farewell(agent), SHUTDOWN_TIMEOUT_S)
+        await self._kill(agent)
+
+    async def _farewell(self, agent: _Agent) -> None:
+        await asyncio.gather(*agent.acknowledging)
+        await _future(agent.actor.shutdown.remote())
+
+    async def _kill(self, agent: _Agent) -> None:
+        if agent.actor is not None:
+            # What cannot be killed now ends by itself, for nobody beats it.
+            with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
+                await bounded(lambda: ray.kill(agent.actor, no_restart=True), CONTROL_TIMEOUT_S)
+
+    async def _end_the_rest(self) -> None:
+        """End agents of this run that nobody here holds: Ray may have placed one and failed to say so."""
+
+        def end() -> None:
+            for found in list_named_actors(all_namespaces=True):
+                if found["namespace"] == self._namespace:
+                    # It may have ended meanwhile.
+                    with contextlib.suppress(ValueError, ray.exceptions.RayError):
+                        ray.kill(ray.get_actor(found["name"], namespace=self._namespace), no_restart=True)
+
+        # One that is being placed is there, or will not be, once its turn is over.
+        async with self._placing:
+            # Where nobody answers, agents end by themselves.
+            with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
+                await bounded(end, CONTROL_TIMEOUT_S)
+
+    # --- signs of life -----------------------------------------------------------------------------------------
+
+    async def _ask(self, agent: _Agent, method: str, *arguments: Any) -> Any:
+        """Return what a method of an agent answers, asking again whenever the way to it breaks.
+
+        Raises what Ray raises where the agent is gone, or where it answers by an exception.
+        """
+        while True:
+            try:
+                answer = await _future(getattr(agent.actor, method).remote(*arguments))
+            except ray.exceptions.RayError as error:
+                if not meaning_of(error).is_cut:
+                    raise
+                self._spawn(self._look_for(agent.device.host))
+            else:
+                self._hear(agent)
+                return answer
+            await asyncio.sleep(RETRY_PAUSE_S)
+
+    def _hear(self, agent: _Agent) -> None:
+        at, host = self.now(), agent.device.host
+        if not agent.is_over and self._heartbeat.hear(host, at):
+            self._tell(HostHeard(at=at, host=host))
+
+    async def _watch(self) -> None:
+        """Keep the clock going, ask agents for signs of life, tell of hosts that give none."""
+        stood_s = self._clock.stood_s
+        while True:
+            await asyncio.sleep(TICK_S)
+            at = self.now()
+            if self._clock.stood_s != stood_s:
+                stood_s = self._clock.stood_s
+                self._heartbeat.begin_anew(at)
+            for agent in self._agents.values():
+                if agent.is_ready and not (agent.is_over or agent.is_beating) and at - agent.beaten_at >= BEAT_S:
+                    agent.beaten_at, agent.is_beating = at, True
+                    self._spawn(self._beat(agent))
+            for host in self._heartbeat.fallen_silent(at):
+                self._tell(HostSilent(at=at, host=host))
+                self._spawn(self._look_for(host))
+
+    async def _beat(self, agent: _Agent) -> None:
+        """Ask an agent for a sign of life, and wait for it however long that takes: none is asked for twice."""
+        try:
+            await self._ask(agent, "beat")
+        except Exception as error:  # each is looked up in MEANINGS
+            if meaning_of(error).lost:
+                self._lose(agent, _reason(error))
+        finally:
+            agent.is_beating = False
+
+    async def _look_for(self, host: str) -> None:
+        """See whether what ran on a host is gone, as long as it is silent: Ray itself would not know for minutes."""
+        if host in self._looking:
+            return
+        self._looking.add(host)
+        try:
+            # Those that are there now; others come when the host is back.
+            agents = [each for each in self._agents.values() if each.device.host == host and each.is_ready]
+            while (reason := await self._handle.why_gone(host)) is None and host in self._heartbeat.silent:
+                await asyncio.sleep(LOOK_S)
+            for agent in agents:
+                if reason is not None:
+                    self._lose(agent, reason)
+        finally:
+            self._looking.discard(host)
+
+    # --- cases -------------------------------------------------------------------------------------------------
 
     async def _run_case(self, act: StartCase) -> None:
         case = act.case
         agent = self._agents[case.device.id]
         self._device_of[case.key, act.attempt] = case.device.id
-        request = AttemptRequest(
-            run_id=self._run_id,
-            case=case,
-            attempt=act.attempt,
-            start_timeout_s=self._limits.start_timeout_s,
-            case_timeout_s=self._limits.case_timeout_s,
-            lease_timeout_s=self._limits.lease_timeout_s,
-            is_alone=must_be_alone(case.device.kind, self._limits.host_concurrency),
-            head=socket.gethostname(),
-        )
-        answer = _future(agent.run_case.remote(codec.to_json(request)))
+        answer = asyncio.ensure_future(self._ask(agent, "run_case", codec.to_json(self._request(act))))
         try:
             await asyncio.wait({answer}, timeout=QUIET_S)
             if not answer.done():
@@ -235,35 +467,44 @@ class RayEngine:
         except Exception as error:  # each is looked up in MEANINGS
             meaning = meaning_of(error)
             if meaning.lost:
-                self._lost(case.device.id, error)
+                self._lose(agent, _reason(error))
                 return
-            result = Result(
-                case_key=case.key,
-                attempt=act.attempt,
-                verdict=Verdict.CRASHED,
-                reason=f"{meaning.text}: {first_line(error)}",
-            )
+            result = Result(case_key=case.key, attempt=act.attempt, verdict=Verdict.CRASHED, reason=_reason(error))
         finally:
-            answer.cancel()
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # heard of in the news before, it is no surprise any more
             self._device_of.pop((case.key, act.attempt), None)
-        self._occurrences.put_nowait(CaseFinished(at=self.now(), case_key=case.key, attempt=act.attempt, result=result))
+        self._tell(CaseFinished(at=self.now(), case_key=case.key, attempt=act.attempt, result=result))
 
-    async def _follow(self, agent: Any, answer: asyncio.Future[str], act: StartCase) -> None:
+    def _request(self, act: StartCase) -> AttemptRequest:
+        return AttemptRequest(
+            run_id=self._run_id,
+            case=act.case,
+            attempt=act.attempt,
+            start_timeout_s=self._limits.start_timeout_s,
+            case_timeout_s=self._limits.case_timeout_s,
+            lease_timeout_s=self._limits.lease_timeout_s,
+            is_alone=must_be_alone(act.case.device.kind, self._limits.host_concurrency),
+            head=socket.gethostname(),
+        )
+
+    async def _follow(self, agent: _Agent, answer: asyncio.Future[str], act: StartCase) -> None:
         """Pass on the agent's news of this attempt until ``answer`` is there."""
-        device_id = act.case.device.id
         is_over = False
         while not is_over:
             is_over = answer.done()
             wait_s = 0.0 if is_over else POLL_WAIT_S
-            news = _future(agent.progress.remote(self._seen.get(device_id, 0), wait_s))
-            await asyncio.wait({news} if is_over else {news, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if not news.done():
+            news = asyncio.ensure_future(self._ask(agent, "progress", agent.seen, wait_s))
+            try:
+                await asyncio.wait({news} if is_over else {news, answer}, return_when=asyncio.FIRST_COMPLETED)
+                if not news.done():
+                    continue
+                for number, event in news_from_json(news.result()):
+                    agent.seen = number
+                    if (event.case_key, event.attempt) == (act.case.key, act.attempt):
+                        self._tell(self._stamped(event))
+            finally:
                 news.cancel()
-                continue
-            for number, event in news_from_json(await news):
-                self._seen[device_id] = number
-                if (event.case_key, event.attempt) == (act.case.key, act.attempt):
-                    self._occurrences.put_nowait(self._stamped(event))
 
     def _stamped(self, event: AgentEvent) -> Occurrence:
         if isinstance(event, Progress):
@@ -277,34 +518,30 @@ class RayEngine:
         agent = self._agents.get(device_id) if device_id else None
         if agent is None:
             return
-        try:
-            await agent.cancel.remote(act.case_key, act.attempt, act.verdict.value, act.reason)
-        except ray.exceptions.RayError:
-            # The call that runs the case learns of it as well, and tells.
-            return
+        # Where the agent is gone, the call that runs the case learns of it as well, and tells.
+        with contextlib.suppress(ray.exceptions.RayError):
+            await self._ask(agent, "cancel", act.case_key, act.attempt, act.verdict.value, act.reason)
 
-    async def _release(self, act: ReleaseDevice) -> None:
-        agent = self._agents.pop(act.device_id, None)
-        if agent is not None:
-            await _end(agent, is_ready=act.device_id in self._ready)
+    def _acknowledge(self, act: AcknowledgeResult) -> None:
+        agent = self._agents.get(act.device_id)
+        if agent is not None and agent.is_ready and not agent.is_over:
+            telling = self._spawn(self._say_kept(agent, act))
+            agent.acknowledging.add(telling)
+            telling.add_done_callback(agent.acknowledging.discard)
 
-    def _lost(self, device_id: str, error: BaseException) -> None:
-        reason = f"{meaning_of(error).text}: {first_line(error)}"
-        self._occurrences.put_nowait(DeviceLost(at=self.now(), device_id=device_id, reason=reason))
+    async def _say_kept(self, agent: _Agent, act: AcknowledgeResult) -> None:
+        # An agent that does not hear of it keeps the result, and whoever comes next is told of it once more.
+        with contextlib.suppress(ray.exceptions.RayError):
+            await self._ask(agent, "acknowledge", act.case_key, act.attempt)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{meaning_of(error).text}: {first_line(error)}"
 
 
 def _future(reference: Any) -> asyncio.Future[Any]:
     """Return a call's answer as a future of the running loop."""
     return asyncio.wrap_future(reference.future())
-
-
-async def _end(agent: Any, *, is_ready: bool) -> None:
-    """Let an agent end its child, then end the agent."""
-    # An agent that is gone already, or past talking to, is killed all the same.
-    with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
-        if is_ready:
-            await asyncio.wait_for(_future(agent.shutdown.remote()), SHUTDOWN_TIMEOUT_S)
-    ray.kill(agent, no_restart=True)
 
 
 def _as_actor(agent_class: type) -> Any:

@@ -79,7 +79,8 @@ def _bindings() -> Iterator[tuple[str, bytes]]:
         yield "pynvml.py", Path(found.origin).read_bytes()
 
 
-def first_line(key: str, grace_s: float) -> bytes:
+def first_line(key: str, grace_s: float, patience_s: float) -> bytes:
     """Return what the :data:`LOADER` runs: the bootstrap, and the call of it."""
     source = importlib.resources.files("workers").joinpath("bootstrap.py").read_text(encoding="utf-8")
-    return f"exec({source!a});sys.exit(boot(stdin, {key!r}, {float(grace_s)!r}))\n".encode("ascii")
+    call = f"boot(stdin, {key!r}, {float(grace_s)!r}, {float(patience_s)!r})"
+    return f"exec({source!a});sys.exit({call})\n".encode("ascii")

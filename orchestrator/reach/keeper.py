@@ -20,6 +20,7 @@ from workers.orders import (
     Examined,
     Failed,
     Greeting,
+    KeeperFound,
     Located,
     RayEnded,
     RayStarted,
@@ -53,6 +54,7 @@ _ANSWERS: Final[tuple[type[Any], ...]] = (
     EnvironmentInstalled,
     RayStarted,
     RayStopped,
+    KeeperFound,
     Failed,
     RayEnded,
 )
@@ -77,7 +79,8 @@ class Keeper:
         self.greeting = greeting
         #: The host did not have our code before.
         self.was_code_sent = was_code_sent
-        #: Done when Ray on the host has ended by itself, or will for the keeper is lost; never fails.
+        #: Done when Ray on the host has ended by itself, or will for the keeper is lost; never fails. Another one once
+        #: Ray has been started again.
         self.ended: asyncio.Future[RayEnded] = asyncio.get_running_loop().create_future()
         self._channel = channel
         self._lost: KeeperLostError | None = None
@@ -115,6 +118,11 @@ class Keeper:
                 raise
 
         return _expected(await self._exchange(send(), f"TakeWheel of {wheel.name}", timeout_s), WheelTaken)
+
+    @property
+    def is_lost(self) -> bool:
+        """True when nothing can be asked of it any more; it may live on."""
+        return self._lost is not None
 
     async def close(self) -> None:
         """Let the keeper go; it ends what still runs on the host. Safe to call twice."""
@@ -161,7 +169,10 @@ class Keeper:
         if isinstance(answer, RayEnded):
             if not self.ended.done():
                 self.ended.set_result(answer)
-        elif self._awaited:
+            return
+        if isinstance(answer, RayStarted) and self.ended.done():
+            self.ended = asyncio.get_running_loop().create_future()
+        if self._awaited:
             awaited = self._awaited.popleft()
             if not awaited.done():
                 awaited.set_result(answer)
@@ -178,16 +189,16 @@ class Keeper:
             self.ended.set_result(RayEnded(reason=self._lost.message))
 
 
-async def open_keeper(reach: Reach, *, python: str | None, grace_s: float) -> Keeper:
+async def open_keeper(reach: Reach, *, python: str | None, grace_s: float, patience_s: float | None = None) -> Keeper:
     """Start a keeper on a host, bringing it our code where it is not there yet.
 
-    It runs under ``python``, or else under one of the head's minor version; without the head it goes on for ``grace_s``
-    seconds. Raises ClusterError.
+    It runs under ``python``, or else under one of the head's minor version. Without the head it goes on for ``grace_s``
+    seconds, and then until no agent is left there, but no longer than ``patience_s``. Raises ClusterError.
     """
     chosen = python or await find_interpreter(reach)
     channel = await reach.open(command(chosen))
     try:
-        return await asyncio.wait_for(_greeted(channel, grace_s), GREETING_TIMEOUT_S)
+        return await asyncio.wait_for(_greeted(channel, grace_s, patience_s or grace_s), GREETING_TIMEOUT_S)
     except ChannelClosedError as error:
         await channel.close()
         said = last_line(channel.complaint, error.message)
@@ -203,9 +214,9 @@ async def open_keeper(reach: Reach, *, python: str | None, grace_s: float) -> Ke
         raise
 
 
-async def _greeted(channel: Channel, grace_s: float) -> Keeper:
+async def _greeted(channel: Channel, grace_s: float, patience_s: float) -> Keeper:
     code = packed_code()
-    await channel.write(first_line(code.key, grace_s))
+    await channel.write(first_line(code.key, grace_s, patience_s))
     sought = await _first_of(channel, CodeSought)
     if not sought.is_there:
         await channel.write(code.message())

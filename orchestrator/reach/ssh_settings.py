@@ -24,9 +24,10 @@ _USER_KNOWN_HOSTS: Final = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _GLOBAL_KNOWN_HOSTS: Final = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _IDENTITIES: Final = tuple(f"~/.ssh/id_{name}" for name in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk"))
 
-#: A connection on which nothing was heard for so long is asked for a sign of life, and given up after three of them.
-KEEPALIVE_INTERVAL_S: Final = 5
-KEEPALIVE_COUNT: Final = 3
+#: A connection on which nothing was heard for so long is asked for a sign of life, and given up after so many of them:
+#: a cable that is put back within two minutes costs no connection. Whoever waits for an answer has a deadline.
+KEEPALIVE_INTERVAL_S: Final = 10
+KEEPALIVE_COUNT: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -42,7 +43,8 @@ def ray_engines(request: pytest.FixtureRequest) -> Callable[[], Engine]:
 
     limits = EngineLimits(start_timeout_s=PATIENCE_S, case_timeout_s=PATIENCE_S)
     handle: ClusterHandle = request.getfixturevalue("ray_cluster")
-    return lambda: RayEngine(run_id="contract", limits=limits, handle=handle)
+    # A run of its own each: hosts keep what was not acknowledged, and give it to whoever asks for the same again.
+    return lambda: RayEngine(run_id=uuid.uuid4().hex, limits=limits, handle=handle)
 
 
 def simulated_engines(request: pytest.FixtureRequest) -> Callable[[], Engine]:

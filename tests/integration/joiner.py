@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ async def _measured(handle: Any, device: Any) -> Any:
     from orchestrator.engine.ray import EngineLimits, RayEngine
 
     limits = EngineLimits(start_timeout_s=PATIENCE_S, case_timeout_s=PATIENCE_S)
-    engine = RayEngine(run_id="joiner", limits=limits, handle=handle)
+    engine = RayEngine(run_id=uuid.uuid4().hex, limits=limits, handle=handle)
     case = a_case(device, a_workload(batch_size=1), a_sampling(warmup=1, min_steps=3, max_steps=3))
     try:
         await engine.start(PrepareDevice(device=device))

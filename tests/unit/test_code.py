@@ -31,9 +31,9 @@ def test_the_loader_passes_any_quoting_as_it_is() -> None:
 
 
 def test_the_bootstrap_is_one_line_that_an_old_python_can_read() -> None:
-    line = first_line("ab" * 32, 10)
+    line = first_line("ab" * 32, 10, 600)
     assert line.endswith(
-        b"sys.exit(boot(stdin, 'abababababababababababababababababababababababababababababababab', 10.0))\n"
+        b"sys.exit(boot(stdin, 'abababababababababababababababababababababababababababababababab', 10.0, 600.0))\n"
     )
     assert line.count(b"\n") == 1
     # The line is itself a call of exec: what an old Python has to read is the text in it.

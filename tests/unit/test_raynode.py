@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.orders import PORTS_IN_BLOCK, StartRay
+from workers.orders import PORTS_IN_BLOCK, StartRay, TlsMaterial
 from workers.portblock import blocks
 from workers.raynode import arguments, endpoint, environment, last_words, python_path
 
@@ -23,6 +23,7 @@ ORDER = StartRay(
     timeout_s=60.0,
     token="5ec4e7" * 10,
 )
+ENCRYPTED = replace(ORDER, tls=TlsMaterial(ca_certificate="ca", certificate="own", key="secret"))
 FOLDER = Path("/tmp/muster-x")
 
 
@@ -66,14 +67,14 @@ def test_a_worker_is_started_ahead_for_each_gpu_and_at_least_one() -> None:
 
 
 def test_the_token_is_in_neither_arguments_nor_environment_nor_repr() -> None:
-    given_ = environment({"HOME": "/h"}, FOLDER, code=Path("/code"), is_encrypted=True)
+    given_ = environment({"HOME": "/h"}, FOLDER, ENCRYPTED, code=Path("/code"))
     assert ORDER.token not in " ".join((*arguments(ORDER, 26100, FOLDER), *given_.values(), repr(ORDER)))
     assert given_["RAY_AUTH_TOKEN_PATH"] == "/tmp/muster-x/token"
 
 
 def test_what_a_person_told_ray_is_left_out_and_the_rest_stays() -> None:
     inherited = {"RAY_ADDRESS": "elsewhere:6379", "RAY_AUTH_TOKEN": "theirs", "LD_LIBRARY_PATH": "/cuda"}
-    given_ = environment(inherited, FOLDER, code=Path("/code"), is_encrypted=False)
+    given_ = environment(inherited, FOLDER, ORDER, code=Path("/code"))
     assert "RAY_ADDRESS" not in given_
     assert "RAY_AUTH_TOKEN" not in given_
     assert "RAY_USE_TLS" not in given_
@@ -82,13 +83,20 @@ def test_what_a_person_told_ray_is_left_out_and_the_rest_stays() -> None:
 
 
 def test_with_encryption_each_file_is_named() -> None:
-    given_ = environment({}, FOLDER, code=Path("/code"), is_encrypted=True)
+    given_ = environment({}, FOLDER, ENCRYPTED, code=Path("/code"))
     assert {name: value for name, value in given_.items() if "TLS" in name} == {
         "RAY_USE_TLS": "1",
         "RAY_TLS_CA_CERT": "/tmp/muster-x/ca.pem",
         "RAY_TLS_SERVER_CERT": "/tmp/muster-x/certificate.pem",
         "RAY_TLS_SERVER_KEY": "/tmp/muster-x/key.pem",
     }
+
+
+@pytest.mark.parametrize("silence_s", [0.0, 60.0, 600.0])
+def test_ray_gives_a_host_up_later_than_we_do(silence_s: float) -> None:
+    given_ = environment({}, FOLDER, replace(ORDER, silence_s=silence_s), code=Path("/code"))
+    # A question every three seconds, where each is refused at once.
+    assert 3 * int(given_["RAY_health_check_failure_threshold"]) >= silence_s + 60
 
 
 def test_our_code_comes_before_what_the_person_added() -> None:
