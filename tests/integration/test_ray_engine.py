@@ -5,21 +5,36 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import ray.exceptions
+from ray.util import list_named_actors
 
-from orchestrator.dispatch.messages import CaseStarted, DeviceLost, DeviceReady, PrepareDevice, StartCase
+from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
+    CaseFinished,
+    CaseStarted,
+    DeviceLost,
+    DeviceReady,
+    HostHeard,
+    HostSilent,
+    PrepareDevice,
+    ResultRecovered,
+    StartCase,
+)
 from orchestrator.engine.ray import MEANINGS, EngineLimits, RayEngine, meaning_of
 from tests.builders import a_case, a_device, a_sampling, a_workload
 from tests.integration.muster import survivors
+from workers.protocol import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.cluster.base import ClusterHandle
     from orchestrator.engine.base import Occurrence
+    from workers.protocol import Case
 
 _RAY_EXCEPTIONS = sorted(
     (kind for kind in vars(ray.exceptions).values() if isinstance(kind, type) and issubclass(kind, BaseException)),
@@ -43,8 +58,16 @@ def test_a_failure_of_the_agents_code_costs_the_attempt_and_not_the_device() -> 
     assert meaning_of(ValueError("no exception of Ray's")).lost
 
 
-def _engine(handle: ClusterHandle) -> RayEngine:
-    return RayEngine(run_id="test", limits=EngineLimits(start_timeout_s=120, case_timeout_s=120), handle=handle)
+@pytest.mark.parametrize("kind", [ray.exceptions.ActorUnavailableError])
+def test_a_way_that_broke_says_nothing_of_the_agent(kind: type[BaseException]) -> None:
+    meaning = meaning_of(kind.__new__(kind))
+    assert meaning.is_cut
+    assert not meaning.lost
+
+
+def _engine(handle: ClusterHandle, run_id: str | None = None, **more: Any) -> RayEngine:
+    limits = EngineLimits(start_timeout_s=120, case_timeout_s=120)
+    return RayEngine(run_id=run_id or uuid.uuid4().hex, limits=limits, handle=handle, **more)
 
 
 async def _hear(engine: RayEngine, kind: type[Any]) -> Any:
@@ -81,6 +104,106 @@ def test_an_agent_that_is_killed_is_a_lost_device_and_its_child_goes_with_it(ray
     assert lost.device_id == "h1/cpu"
     assert lost.reason
     assert survivors(processes) == []
+
+
+def _a_short_case(host: str) -> Case:
+    device = a_device(host, "cpu", cores=tuple(sorted(os.sched_getaffinity(0))))
+    return a_case(device, a_workload(model="no-such-model"), a_sampling(warmup=1, min_steps=3, max_steps=3))
+
+
+def _agents_of(run_id: str) -> list[str]:
+    return [each["name"] for each in list_named_actors(all_namespaces=True) if each["namespace"] == f"muster-{run_id}"]
+
+
+def test_an_agent_that_was_lost_is_brought_up_again_and_takes_the_case_once_more(ray_cluster: ClusterHandle) -> None:
+    case = _a_short_case("h1")
+
+    async def scene() -> CaseFinished:
+        engine = _engine(ray_cluster)
+        try:
+            await engine.start(PrepareDevice(device=case.device))
+            await _hear(engine, DeviceReady)
+            (agent,) = [one for one in _all_processes() if "DeviceAgent" in " ".join(one.cmdline())]
+            agent.kill()
+            await _hear(engine, DeviceLost)
+            await engine.start(PrepareDevice(device=case.device))
+            await _hear(engine, DeviceReady)
+            await engine.start(StartCase(case=case, attempt=1))
+            finished: CaseFinished = await _hear(engine, CaseFinished)
+            return finished
+        finally:
+            await engine.close()
+
+    assert asyncio.run(scene()).result.verdict is Verdict.UNSUPPORTED
+
+
+def test_what_was_not_acknowledged_is_told_to_the_next_head_of_the_run(ray_cluster: ClusterHandle) -> None:
+    run_id, first, second = uuid.uuid4().hex, _a_short_case("h1"), _a_short_case("h1")
+
+    async def scene(*, acknowledges: bool) -> list[Occurrence]:
+        engine = _engine(ray_cluster, run_id)
+        try:
+            await engine.start(PrepareDevice(device=first.device))
+            heard: list[Occurrence] = []
+            while not any(isinstance(occurrence, DeviceReady) for occurrence in heard):
+                heard += await engine.occurrences(engine.now() + 120)
+            await engine.start(StartCase(case=second, attempt=1))
+            await _hear(engine, CaseFinished)
+            if acknowledges:
+                await engine.start(AcknowledgeResult(device_id=first.device.id, case_key=second.key, attempt=1))
+            return heard
+        finally:
+            await engine.close()
+
+    nothing, something, nothing_again = (asyncio.run(scene(acknowledges=each)) for each in (False, True, True))
+    assert [type(occurrence) for occurrence in nothing] == [DeviceReady]
+    assert [type(occurrence) for occurrence in something] == [ResultRecovered, DeviceReady]
+    assert isinstance(something[0], ResultRecovered)
+    assert (something[0].case_key, something[0].result.verdict) == (second.key, Verdict.UNSUPPORTED)
+    assert [type(occurrence) for occurrence in nothing_again] == [DeviceReady]
+
+
+def test_no_agent_of_a_run_is_left_also_none_that_was_still_coming_up(ray_cluster: ClusterHandle) -> None:
+    run_id = uuid.uuid4().hex
+
+    async def scene() -> int:
+        engine = _engine(ray_cluster, run_id)
+        try:
+            await engine.start(PrepareDevice(device=_a_short_case("h1").device))
+            await _hear(engine, DeviceReady)
+            there = len(_agents_of(run_id))
+            for host in ("h2", "h3", "h4"):
+                await engine.start(PrepareDevice(device=_a_short_case(host).device))
+            await asyncio.sleep(0)
+            return there
+        finally:
+            await engine.close()
+
+    assert asyncio.run(scene()) == 1
+    assert _agents_of(run_id) == []
+
+
+def test_a_host_that_does_not_answer_is_silent_until_it_does(ray_cluster: ClusterHandle) -> None:
+    device = _a_short_case("h1").device
+
+    async def scene() -> tuple[HostSilent, HostHeard]:
+        engine = _engine(ray_cluster)
+        try:
+            await engine.start(PrepareDevice(device=device))
+            await _hear(engine, DeviceReady)
+            (agent,) = [one for one in _all_processes() if "DeviceAgent" in " ".join(one.cmdline())]
+            agent.suspend()
+            try:
+                silent: HostSilent = await _hear(engine, HostSilent)
+            finally:
+                agent.resume()
+            return silent, await _hear(engine, HostHeard)
+        finally:
+            await engine.close()
+
+    silent, heard = asyncio.run(scene())
+    assert (silent.host, heard.host) == ("h1", "h1")
+    assert silent.at < heard.at
 
 
 def _lost(handle: ClusterHandle, host: str) -> DeviceLost:
