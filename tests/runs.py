@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 from orchestrator.results import Attempt, CaseResult, Run, RunState
 from tests.builders import a_case, a_device, a_result, a_workload
-from workers.protocol import Compiler, Device, DeviceKind, Environment, Fact, Fetch, Layout, Pass, Precision, Verdict
+from workers.protocol import (
+    Compiler,
+    Device,
+    DeviceKind,
+    Ending,
+    Environment,
+    Fact,
+    Fetch,
+    Layout,
+    Pass,
+    Precision,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from workers.protocol import Case, FactValue
@@ -94,3 +106,46 @@ def a_lab_run(**given: object) -> Run:
         ),
     ]
     return a_run(*cases, **given)
+
+
+def a_run_with_attempts(**given: object) -> Run:
+    """Cases that were tried more than once, one of them with a result that came too late, and one never tried."""
+    gpu = a_device("gpu01", "gpu:0")
+    steady, lost, broken = (a_case(gpu, a_workload(batch_size=size)) for size in (64, 128, 256))
+    crash = Ending(signal="SIGSEGV", stderr_tail="core dumped")
+    cases = (
+        CaseResult(
+            case=steady,
+            position=0,
+            verdict=Verdict.OK,
+            attempts=(
+                an_attempt(steady, 1, verdict=Verdict.CRASHED, reason="SIGSEGV", samples_ms=(), ending=crash),
+                an_attempt(steady, 2, ending=Ending(exit_code=0), started_at=1_800_000_060.5),
+            ),
+        ),
+        CaseResult(
+            case=lost,
+            position=1,
+            verdict=Verdict.OK,
+            attempts=(
+                # Given up from afar: nobody saw it begin or end.
+                an_attempt(
+                    lost,
+                    1,
+                    verdict=Verdict.HOST_DOWN,
+                    reason="gpu01 gave no sign of life for 130 s, which is longer than limits.host_grace lets it",
+                    samples_ms=(),
+                    started_at=0.0,
+                    duration_s=0.0,
+                ),
+                an_attempt(lost, 2, ending=Ending(exit_code=0)),
+            ),
+            superseded=(an_attempt(lost, 1, ending=Ending(exit_code=0)),),
+        ),
+        a_case_without_attempt(broken, Verdict.NOT_RUN, "put aside: 3 cases in a row failed on it"),
+    )
+    return a_run(*cases, **given)
+
+
+def an_attempt(case: Case, number: int, **result: object) -> Attempt:
+    return Attempt(number=number, result=a_result(case, number, **result))

@@ -8,6 +8,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.options import DEFAULT_STORE
+
 if TYPE_CHECKING:
     from orchestrator.config.schema import ReportConfig
     from orchestrator.report.table import Table
@@ -19,21 +21,34 @@ def print_data(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_run(run: Run, report: ReportConfig, *, form: str, wide: bool) -> None:
-    """Print a run's table as the config's ``report`` asks for it; as JSON always with every column."""
+def print_run(run: Run, report: ReportConfig, *, form: str, wide: bool, store: str | None = None) -> None:
+    """Print a run's table as the config's ``report`` asks for it; as JSON always with every column.
+
+    ``store`` is where the run is kept, for the commands in the notes.
+    """
+    print_table(table_of(run, report, wide=wide or form == "json", store=store), form=form)
+
+
+def print_table(table: Table, *, form: str) -> None:
+    """Print a table in a form, as the terminal can show it."""
     from orchestrator.report import renderers
 
-    table = table_of(run, report, wide=wide or form == "json")
     sys.stdout.write(renderers.load(form)(table, width=width(), color=has_color()))
 
 
-def table_of(run: Run, report: ReportConfig, *, wide: bool = False) -> Table:
+def table_of(run: Run, report: ReportConfig, *, wide: bool = False, store: str | None = None) -> Table:
     """Return a run's table; raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find."""
     # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
     from orchestrator.analysis import references
     from orchestrator.report.build import build_table
 
-    return build_table(run, references=references.load(report.references), relative_to=report.relative_to, wide=wide)
+    return build_table(
+        run,
+        references=references.load(report.references),
+        relative_to=report.relative_to,
+        wide=wide,
+        store=None if store == DEFAULT_STORE else store,
+    )
 
 
 def seconds(value: float) -> str:

@@ -23,7 +23,12 @@ _STATES: Final = {RunState.RUNNING: "still running", RunState.FINISHED: None, Ru
 
 
 def build_table(
-    run: Run, *, references: Sequence[Reference] = (), relative_to: str | None = None, wide: bool = False
+    run: Run,
+    *,
+    references: Sequence[Reference] = (),
+    relative_to: str | None = None,
+    wide: bool = False,
+    store: str | None = None,
 ) -> Table:
     """Return the table of a run.
 
@@ -35,7 +40,7 @@ def build_table(
     ``wide`` adds columns to the seed's six: see :func:`orchestrator.report.columns.wide_fields`. ``relative_to``
     names a device, as the table shows it or as ``host/device``, and adds for each pass how many times as fast each
     row is, in images a second: against the chosen device's row of the same workload, or else its only row of the
-    same model.
+    same model. ``store`` is the URL that the commands in the notes have to name; ``None`` where they need not.
 
     Raises :class:`orchestrator.errors.UsageError` where no row, or rows of more than one device, answer to
     ``relative_to``.
@@ -44,10 +49,10 @@ def build_table(
     entries = (*ours, *theirs)
     fields = (*seed_fields(), *(wide_fields() if wide else ()), *_ratio_fields(entries, relative_to))
     return Table(
-        title=_title(run),
+        title=title(run),
         columns=tuple(field.column for field in fields),
         rows=tuple(_row(number, entry, fields) for number, entry in enumerate(entries, start=1)),
-        notes=notes(run, ours, references),
+        notes=notes(run, ours, references, store=store),
     )
 
 
@@ -55,7 +60,8 @@ def _row(number: int, entry: Entry, fields: Sequence[Field]) -> Row:
     return Row(kind=entry.kind, cells=tuple(field.cell(number, entry) for field in fields), definition=entry.facts())
 
 
-def _title(run: Run) -> str:
+def title(run: Run) -> str:
+    """Return a run's name, id and time, and whether it is simulated or has not come to its end."""
     parts = (
         run.name,
         f"run {run.id}",

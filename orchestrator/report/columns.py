@@ -98,6 +98,7 @@ def _pass_fields(pass_: Pass) -> tuple[Field, ...]:
     key, prefix = f"{pass_.value}_verdict", _PREFIXES[pass_]
     return (
         Field(column=Column(key=key, heading=f"{prefix} verdict"), cell=verdict),
+        _attempts_field(pass_),
         _statistic(pass_, "samples", "samples", None, lambda summary: summary.count),
         _statistic(pass_, "median_ms", "median (ms)", "ms", lambda summary: summary.median_ms),
         _statistic(pass_, "p5_ms", "p5 (ms)", "ms", lambda summary: summary.p5_ms),
@@ -109,6 +110,14 @@ def _pass_fields(pass_: Pass) -> tuple[Field, ...]:
         _rate(pass_, "effective_tflops", "effective TFLOP/s", "TFLOP/s", _effective_tflops),
         _rate(pass_, "share_of_peak_percent", "share of peak (%)", "%", _share_of_peak_percent),
     )
+
+
+def _attempts_field(pass_: Pass) -> Field:
+    def cell(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        return _missing(timing.reason or "a published row") if timing.attempts is None else _figure(timing.attempts)
+
+    return Field(column=_right(pass_, "attempts", "attempts", None), cell=cell)
 
 
 def _statistic(

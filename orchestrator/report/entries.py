@@ -49,6 +49,8 @@ class Timing:
     summary: Summary | None = None
     peak_flops: float | None = None
     peak_reason: str | None = None
+    #: How often it was tried; ``None`` where it was never to be.
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +82,8 @@ class Entry:
     host: str | None = None
     selector: str | None = None
     device_id: str | None = None
+    #: What of the run the row shows; empty for a published row.
+    cases: tuple[CaseResult, ...] = ()
 
     def timing(self, pass_: Pass) -> Timing:
         """Return what is known of one pass."""
@@ -147,7 +151,7 @@ def _has_room(row: Sequence[CaseResult], case: CaseResult) -> bool:
 
 def _entry(run: Run, cases: Sequence[CaseResult]) -> Entry:
     device, workload = cases[0].case.device, cases[0].case.workload
-    by_pass = {case.case.workload.pass_: _timing(run, case) for case in cases}
+    by_pass = {case.case.workload.pass_: replace(_timing(run, case), attempts=len(case.attempts)) for case in cases}
     forward, forward_backward = (
         by_pass.get(pass_, Timing(text=NOT_ASKED, reason="this pass was not asked for")) for pass_ in Pass
     )
@@ -158,10 +162,13 @@ def _entry(run: Run, cases: Sequence[CaseResult]) -> Entry:
         definition=_definition(workload),
         forward=forward,
         forward_backward=forward_backward,
-        details=" / ".join((*_details(run, device, workload, _environment(cases)), *_reasons(by_pass))),
+        details=" / ".join(
+            (*_details(run, device, workload, _environment(cases)), *_tries(by_pass), *_reasons(by_pass))
+        ),
         host=device.host,
         selector=device.selector,
         device_id=device.id,
+        cases=tuple(cases),
     )
 
 
@@ -264,12 +271,26 @@ def _versioned(prefix: str, environment: Environment, fact: str) -> str | None:
     return None if value is None else f"{prefix}{value}"
 
 
+def _tries(by_pass: dict[Pass, Timing]) -> tuple[str, ...]:
+    """How often figures were tried for, where once was not enough."""
+    return _said({pass_: _attempts(timing) for pass_, timing in by_pass.items()})
+
+
+def _attempts(timing: Timing) -> str | None:
+    is_late = timing.mean_ms is not None and timing.attempts is not None and timing.attempts > 1
+    return f"{timing.attempts} attempts" if is_late else None
+
+
 def _reasons(by_pass: dict[Pass, Timing]) -> tuple[str, ...]:
-    """Why there are no figures, or doubtful ones; said once where all passes have the same reason."""
-    said = {pass_: _reason(timing) for pass_, timing in by_pass.items()}
-    if len(set(said.values())) == 1:
-        return tuple(reason for reason in set(said.values()) if reason)
-    return tuple(f"{pass_.value.replace('_', '-')} {reason}" for pass_, reason in said.items() if reason)
+    """Why there are no figures, or doubtful ones."""
+    return _said({pass_: _reason(timing) for pass_, timing in by_pass.items()})
+
+
+def _said(by_pass: dict[Pass, str | None]) -> tuple[str, ...]:
+    """What is to be said of each pass; once where it is the same of all."""
+    if len(set(by_pass.values())) == 1:
+        return tuple(words for words in set(by_pass.values()) if words)
+    return tuple(f"{pass_.value.replace('_', '-')} {words}" for pass_, words in by_pass.items() if words)
 
 
 def _reason(timing: Timing) -> str | None:

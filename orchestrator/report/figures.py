@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Steps are timed in whole nanoseconds: nothing below a millionth of a millisecond was measured.
 _FINEST_DECIMALS: Final = 6
@@ -51,6 +54,11 @@ def ranges(numbers: tuple[int, ...]) -> str:
         else:
             spans.append([number, number])
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def rows(numbers: Sequence[int]) -> str:
+    """Return how notes name rows by their sorted numbers: ``Row 2``, ``Rows 1-4, 7``."""
+    return f"{'Row' if len(numbers) == 1 else 'Rows'} {ranges(tuple(numbers))}"
 
 
 def memory_size(memory_bytes: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.report.entries import shortened
-from orchestrator.report.figures import ranges
+from orchestrator.report.figures import rows
+from orchestrator.report.remedies import remedies
 from workers.protocol import Pass
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.analysis.references import Reference
     from orchestrator.report.entries import Entry
     from orchestrator.results import Run
+
+SIMULATED: Final = "Simulated: the figures of this run's rows are invented; nothing was measured."
 
 #: What two rows must share to be compared, and how the notes call it.
 _COMPARED: Final = (
@@ -25,30 +28,35 @@ _COMPARED: Final = (
 )
 
 
-def notes(run: Run, ours: Sequence[Entry], references: Sequence[Reference]) -> tuple[str, ...]:
-    """Return the notes of a table: simulated or not, long reasons, and what may be compared with the references."""
-    said = [*_long_reasons(ours), *_about_references(ours, references)]
+def notes(
+    run: Run, ours: Sequence[Entry], references: Sequence[Reference], *, store: str | None = None
+) -> tuple[str, ...]:
+    """Return the notes of a table: simulated or not, long reasons, commands, what may be compared with references.
+
+    ``store`` is the URL that the commands have to name.
+    """
+    said = [*_long_reasons(ours), *remedies(run, ours, store=store), *_about_references(ours, references)]
     if run.simulated:
-        said.insert(0, "Simulated: the figures of this run's rows are invented; nothing was measured.")
+        said.insert(0, SIMULATED)
     return tuple(said)
 
 
 def _long_reasons(ours: Sequence[Entry]) -> list[str]:
     """Each reason that Details had to cut, once, with the rows that it is about."""
-    rows: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
     for number, entry in enumerate(ours, start=1):
         reasons = {entry.timing(pass_).reason or "" for pass_ in Pass}
         for reason in sorted(reasons):
             if " ".join(reason.split()) != shortened(reason):
-                rows.setdefault(reason, []).append(number)
-    return [f"{_rows(numbers)}: {reason}" for reason, numbers in rows.items()]
+                found.setdefault(reason, []).append(number)
+    return [f"{rows(numbers)}: {reason}" for reason, numbers in found.items()]
 
 
 def _about_references(ours: Sequence[Entry], references: Sequence[Reference]) -> list[str]:
     tables: dict[str, list[Reference]] = {}
     for reference in references:
         tables.setdefault(reference.table, []).append(reference)
-    return [line for rows in tables.values() for line in (*_comparability(ours, rows[0]), *_caveats(rows))]
+    return [line for one in tables.values() for line in (*_comparability(ours, one[0]), *_caveats(one))]
 
 
 def _comparability(ours: Sequence[Entry], reference: Reference) -> list[str]:
@@ -61,9 +69,9 @@ def _comparability(ours: Sequence[Entry], reference: Reference) -> list[str]:
     kind = f"{definition.model}, batch {definition.batch_size}, {definition.precision}, fetch {definition.fetch}"
     lines = []
     if same:
-        lines.append(f"{_rows(same)}: same definition as {reference.table_title} ({kind}).")
+        lines.append(f"{rows(same)}: same definition as {reference.table_title} ({kind}).")
     lines.extend(
-        f"{_rows(numbers)}: not the definition of {reference.table_title}: {difference}."
+        f"{rows(numbers)}: not the definition of {reference.table_title}: {difference}."
         for difference, numbers in by_difference.items()
     )
     return lines
@@ -84,7 +92,3 @@ def _caveats(references: Sequence[Reference]) -> list[str]:
             devices.setdefault(reference.caveat, []).append(reference.device)
     about_rows = [f"{', '.join(names)}: {caveat}." for caveat, names in devices.items()]
     return [*about_rows, *references[0].table_caveats]
-
-
-def _rows(numbers: Sequence[int]) -> str:
-    return f"{'Row' if len(numbers) == 1 else 'Rows'} {ranges(tuple(numbers))}"

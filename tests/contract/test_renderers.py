@@ -18,10 +18,11 @@ import pytest
 from orchestrator.analysis import references
 from orchestrator.errors import UsageError
 from orchestrator.report import renderers
+from orchestrator.report.attempts import attempts_table
 from orchestrator.report.build import build_table
 from orchestrator.report.table import Cell, Column, Link, Row, RowKind, Table
 from tests.goldens import assert_golden
-from tests.runs import a_lab_run, a_run
+from tests.runs import a_lab_run, a_run, a_run_with_attempts
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -217,7 +218,13 @@ def test_finding_the_forms_imports_nothing_heavy() -> None:
 @every_form
 @pytest.mark.parametrize(
     ("name", "table"),
-    [("lab", a_table()), ("lab-wide", a_table(wide=True)), ("lab-simulated", a_table(simulated=True))],
+    [
+        ("lab", a_table()),
+        ("lab-wide", a_table(wide=True)),
+        ("lab-simulated", a_table(simulated=True)),
+        ("lab-attempts", attempts_table(a_run_with_attempts())),
+        ("lab-attempts-simulated", attempts_table(a_run_with_attempts(simulated=True))),
+    ],
 )
 def test_output_is_as_it_was_reviewed(form: str, name: str, table: Table) -> None:
     assert_golden(f"report/{name}.{form}", renderers.load(form)(table, width=80))

@@ -9,13 +9,14 @@ from orchestrator.analysis import references
 from orchestrator.errors import UsageError
 from orchestrator.report.build import build_table
 from orchestrator.report.table import RowKind
-from orchestrator.results import RunState
-from tests.builders import a_case, a_device, a_workload
+from orchestrator.results import Attempt, RunState
+from tests.builders import a_case, a_device, a_result, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_lab_run, a_run, an_environment, both_passes
 from workers.protocol import Compiler, Fetch, Layout, Pass, Precision, Verdict
 
 if TYPE_CHECKING:
     from orchestrator.report.table import Cell, Table
+    from orchestrator.results import CaseResult
 
 SEED = references.load(["seed"])
 
@@ -242,7 +243,8 @@ def test_a_long_reason_is_cut_in_details_and_whole_in_the_notes(reason: str) -> 
     assert details.endswith(" ...")
     assert reason[:70] in details
     assert len(details) < 160
-    assert table.notes == (f"Row 1: {reason}",)
+    assert table.notes[0] == f"Row 1: {reason}"
+    assert len([note for note in table.notes if reason in note]) == 1
     assert only(table, "forward_ms").reason == reason
 
 
@@ -251,7 +253,44 @@ def test_rows_with_the_same_long_reason_share_a_note() -> None:
     cases = [
         a_case_without_attempt(a_case(a_device(f"host{number}")), Verdict.HOST_DOWN, reason) for number in range(3)
     ]
-    assert build_table(a_run(*cases)).notes == (f"Rows 1-3: {reason}",)
+    notes = build_table(a_run(*cases)).notes
+    assert [note for note in notes if reason in note] == [f"Rows 1-3: {reason}"]
+
+
+def tried(case: CaseResult, times: int) -> CaseResult:
+    """The case as it is, after that many attempts."""
+    assert case.result is not None
+    lost = tuple(Attempt(number=number, result=a_result(case.case, number)) for number in range(1, times))
+    return replace(case, attempts=(*lost, Attempt(number=times, result=case.result)))
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ((1, 1), ""),
+        ((2, 2), " / 2 attempts"),
+        ((3, 1), " / forward 3 attempts"),
+        ((2, 3), " / forward 2 attempts / forward-backward 3 attempts"),
+    ],
+)
+def test_a_figure_that_took_more_than_one_attempt_says_so(times: tuple[int, int], said: str) -> None:
+    cases = both_passes(a_device(), {}, (1.0, 2.0), (3.0, 4.0))
+    table = build_table(a_run(*map(tried, cases, times)), wide=True)
+    assert only(table, "details").text == f"localhost / TensorFlow / alexnet / batch 128 / float32{said}"
+    counted = [only(table, f"{pass_.value}_attempts") for pass_ in Pass]
+    assert [(cell.text, cell.value) for cell in counted] == [(str(number), number) for number in times]
+
+
+def test_attempts_at_what_has_no_figure_are_counted_and_not_boasted_of() -> None:
+    failed = a_case_result(a_case(), verdict=Verdict.CRASHED, reason="SIGSEGV", samples_ms=())
+    table = build_table(a_run(tried(failed, 2)), wide=True)
+    assert only(table, "details").text.endswith(" / float32 / crashed: SIGSEGV")
+    assert only(table, "forward_attempts").value == 2
+    assert only(table, "forward_backward_attempts").reason == "this pass was not asked for"
+    never = build_table(a_run(a_case_without_attempt(a_case(), Verdict.NOT_RUN, "put aside")), wide=True)
+    assert only(never, "forward_attempts").value == 0
+    (published,) = column(build_table(a_run(), references=SEED[:1], wide=True), "forward_attempts")
+    assert (published.value, published.reason) == (None, "a published row")
 
 
 def test_memory_is_stated_by_size_where_nothing_else_is_known() -> None:

@@ -49,6 +49,13 @@ def test_terminal_puts_details_below_where_they_do_not_fit() -> None:
     assert lines[row + 1] == "     as reported in alexnet_benchmark.py"
 
 
+def test_terminal_has_no_line_below_a_row_that_has_nothing_to_say_there() -> None:
+    bare = replace(LAB, rows=tuple(replace(row, cells=(*row.cells[:5], Cell(text=""))) for row in LAB.rows), notes=())
+    lines = renderers.load("table")(bare, width=80).splitlines()
+    assert [line for line in lines if not line.strip()] == [""]
+    assert not [line for line in lines if line != line.rstrip()]
+
+
 def test_terminal_repeats_number_and_device_in_every_block() -> None:
     output = renderers.load("table")(WIDE, width=80)
     blocks = len(re.findall(r"^Num +GPU/CPU", output, re.MULTILINE))
@@ -72,6 +79,19 @@ def test_terminal_uses_colour_only_where_it_may(monkeypatch: pytest.MonkeyPatch)
     assert "\x1b" in colored
     # Failures are there in words as well: without its colours the output is the same.
     assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == renderers.load("table")(LAB, width=60)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 400])
+def test_terminal_folds_a_command_so_that_it_can_be_copied(width: int) -> None:
+    filters = "--only host=gpu01 --only device=gpu:0 --only batch_size=64"
+    command = f"muster rerun 7f3a9c --failed --store sqlite:///lab.db {filters}"
+    table = replace(LAB, rows=(), notes=(f"Rows 1-4: again with: {command}", "Row 5: a reason. " * 20))
+    output = renderers.load("table")(table, width=width)
+    note, _, other = output.partition("* Rows 1-4: again with: ")[2].partition("* ")
+    # What a shell makes of it.
+    assert " ".join(note.replace("\\\n", "").split()) == command
+    assert "\\" not in other
+    assert max(map(len, output.splitlines())) <= width
 
 
 def test_terminal_wraps_wide_characters_by_what_they_take() -> None:

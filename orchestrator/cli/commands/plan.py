@@ -37,12 +37,13 @@ def plan(
 
 def _lines(made: Plan) -> list[str]:
     from orchestrator.cli.output import seconds
+    from orchestrator.report.workloads import in_words
 
     rows = [
         (
             str(number),
             planned.case.device.id,
-            _workload(planned),
+            in_words(planned.case.workload),
             _steps(planned),
             seconds(planned.estimate_s) if planned.estimate_s is not None else _why_not(planned),
         )
@@ -53,20 +54,6 @@ def _lines(made: Plan) -> list[str]:
         "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4])) for row in rows
     ]
     return [*lines, _total(made)]
-
-
-def _workload(planned: PlannedCase) -> str:
-    workload = planned.case.workload
-    parts = (
-        workload.model,
-        workload.pass_.value,
-        f"batch {workload.batch_size}",
-        workload.precision.value,
-        workload.layout.value,
-        "" if workload.compiler.value == "none" else workload.compiler.value,
-        "" if workload.fetch.value == "device" else "fetch host",
-    )
-    return " ".join(part for part in parts if part)
 
 
 def _steps(planned: PlannedCase) -> str:

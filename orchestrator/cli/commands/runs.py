@@ -28,9 +28,10 @@ def runs(store: options.StoreUrl = None, json: options.Json = False) -> None:
 
 def _line(summary: RunSummary) -> str:
     when = summary.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    again = f"  rerun of {summary.rerun_of}" if summary.rerun_of else ""
     simulated = "  simulated" if summary.simulated else ""
     figures = f"{summary.figures} of {summary.cases} cases with a figure"
-    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {summary.name}{simulated}"
+    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {summary.name}{again}{simulated}"
 
 
 def _data(summary: RunSummary) -> dict[str, object]:
@@ -43,4 +44,5 @@ def _data(summary: RunSummary) -> dict[str, object]:
         "simulated": summary.simulated,
         "cases": summary.cases,
         "figures": summary.figures,
+        "rerun_of": summary.rerun_of,
     }

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from orchestrator.cli import options
 
 
 def show(
     name: options.RunName = "latest",
+    attempts: Annotated[
+        bool, typer.Option("--attempts", help="List every attempt of every case in place of the run's table.")
+    ] = False,
     store: options.StoreUrl = None,
     form: options.OutputFormat = "table",
     wide: options.Wide = False,
     json: options.Json = False,
 ) -> None:
     """Print the table of a run."""
-    from orchestrator.cli.output import print_run
+    from orchestrator.cli.output import print_run, print_table
     from orchestrator.config.load import load_text
+    from orchestrator.report.attempts import attempts_table
     from orchestrator.store import open_store
 
-    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
+    store_url = store or options.DEFAULT_STORE
+    with open_store(store_url, create=False) as opened:
         run = opened.run(name)
+    form = "json" if json else form
+    if attempts:
+        print_table(attempts_table(run), form=form)
+        return
     sets, _ = options.from_typed(run.overrides)
     # Read as a simulation would, so that a run whose config this version could not carry out can still be shown.
     report = load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
-    print_run(run, report, form="json" if json else form, wide=wide)
+    print_run(run, report, form=form, wide=wide, store=store_url)

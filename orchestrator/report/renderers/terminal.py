@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,12 @@ _INDENT: Final = 5
 #: The narrowest that a column of words is made before figures are wrapped as well.
 _NARROWEST_WORDS: Final = 10
 
+#: A command of ours at the end of a note.
+_COMMAND: Final = re.compile(r": (muster .*)$")
+
+#: What a shell takes as: this line goes on.
+_CONTINUED: Final = " \\"
+
 _ROW_STYLES: Final = {RowKind.MEASURED: "", RowKind.SIMULATED: "magenta", RowKind.REFERENCE: "dim"}
 
 
@@ -65,11 +72,25 @@ def render(table: Table, *, width: int | None = None, color: bool = False) -> st
     if table.notes:
         console.print()
     for note in table.notes:
-        for number, line in enumerate(_wrapped(_text(note), console.width - 2, console)):
+        for number, line in enumerate(_note(note, console)):
             mark = _text("" if number else "*")
             mark.align("left", 2)
             console.print(mark.append_text(line))
     return drawn(console)
+
+
+def _note(note: str, console: Console) -> list[Text]:
+    """The lines of a note. Where a command at its end is folded, backslashes keep it whole for those who copy it."""
+    text, width = _text(note), console.width - 2
+    command = _COMMAND.search(text.plain)
+    if command is None:
+        return _wrapped(text, width, console)
+    lines = _wrapped(text, width - len(_CONTINUED), console)
+    end = -1
+    for line in lines[:-1]:
+        end += len(line.plain) + 1
+        line.append(_CONTINUED if end > command.start(1) else "")
+    return lines
 
 
 # --- where columns stand ---------------------------------------------------------------------------------------
@@ -162,7 +183,7 @@ def _lines(table: Table, block: _Block, console: Console) -> Iterator[Text]:
     for row in table.rows:
         cells = [_cell(row, row.cells[place]) for place in block.places]
         yield from _beside(table, block, cells, console)
-        if block.below is not None:
+        if block.below is not None and row.cells[block.below].text:
             below = _cell(row, row.cells[block.below])
             for line in _wrapped(below, console.width - _INDENT, console):
                 line.pad_left(_INDENT)

@@ -1,0 +1,24 @@
+"""A workload in words, on one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workers.protocol import Compiler, Fetch
+
+if TYPE_CHECKING:
+    from workers.protocol import Workload
+
+
+def in_words(workload: Workload) -> str:
+    """Return what is measured: ``alexnet forward batch 128 float32 NHWC``, and what is not as usual."""
+    parts = (
+        workload.model,
+        workload.pass_.value,
+        f"batch {workload.batch_size}",
+        workload.precision.value,
+        workload.layout.value,
+        None if workload.compiler is Compiler.NONE else workload.compiler.value,
+        None if workload.fetch is Fetch.DEVICE else f"fetch {workload.fetch.value}",
+    )
+    return " ".join(part for part in parts if part is not None)
