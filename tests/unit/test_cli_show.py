@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.cli.app import call
+from orchestrator.cli.ending import show_executed
+from orchestrator.cli.execution import Executed
+from orchestrator.config.load import load_text
 from orchestrator.errors import ExitCode
 from orchestrator.results import RunState
 from orchestrator.store import open_store
@@ -85,6 +88,15 @@ def test_commands_name_a_store_that_is_not_the_default(
     assert call(["show", "--json", *(["--store", "sqlite:///my lab.db"] if way == "option" else [])]) == ExitCode.OK
     [note] = [note for note in json.loads(capsys.readouterr().out)["notes"] if "muster rerun" in note]
     assert "7f3a01 --failed --store 'sqlite:///my lab.db' --only host=gpu01" in note
+
+
+def test_the_table_at_the_end_of_a_run_names_its_store_too(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run("sqlite:///lab.db")
+    with open_store("sqlite:///lab.db") as store:
+        run = store.run("latest")
+    executed = Executed(run=run, exit_code=ExitCode.INCOMPLETE, store="sqlite:///lab.db", store_error=None)
+    show_executed(executed, load_text(CONFIG, "lab.yaml", simulate=True).config.report, form="md", wide=False)
+    assert "muster rerun 7f3a01 --failed --store sqlite:///lab.db --only host=gpu01" in capsys.readouterr().out
 
 
 def test_runs_say_which_run_they_repeat(capsys: pytest.CaptureFixture[str]) -> None:
