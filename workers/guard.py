@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-#: Ends first, so that Ray does not take the end of what hangs on it for a failure.
-FIRST_TO_END: Final = ("raylet",)
+#: How the kernel calls an agent's process, of which it keeps 15 characters: Ray names an actor by its class.
+AGENT: Final = "ray::DeviceAgent"[:15]
+
+#: End first, so that nobody takes the end of what hangs on it for a failure: Ray that of an agent, an agent that of
+#: its child.
+FIRST_TO_END: Final = ("raylet", AGENT)
 
 #: What ends a keeper and everything below it at once.
 ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)

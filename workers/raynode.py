@@ -10,17 +10,15 @@ import contextlib
 import math
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workers import portblock
+from workers.clusterfolder import ClusterFolder
 from workers.descendants import Process, await_one, below, end, every, still_there
-from workers.guard import FIRST_TO_END
+from workers.guard import AGENT, FIRST_TO_END
 from workers.orders import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -43,6 +41,7 @@ from workers.orders import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from workers.guard import Will
 
@@ -73,14 +72,8 @@ _HEALTH_CHECK_S: Final = 3.0
 #: is measured there is lost.
 _SILENCE_MARGIN_S: Final = 60.0
 
-#: How the kernel calls an agent's process, of which it keeps 15 characters: Ray names an actor by its class.
-_AGENT: Final = "ray::DeviceAgent"[:15]
-
 #: Daemons without which there is no Ray, by the names that the kernel knows them under.
 DAEMONS: Final = ("gcs_server", "raylet")
-
-#: Short, and not under TMPDIR: Ray puts UNIX sockets below it, whose paths end at 107 bytes.
-_FOLDERS: Final = Path("/tmp")  # made by mkdtemp, for its user alone
 
 #: Ray's own folder, which it opens to every user; token and keys lie outside it.
 _RAY_FOLDER: Final = "ray"
@@ -124,7 +117,7 @@ class RayNode:
         self._starter: subprocess.Popen[bytes] | None = None
         #: What was there when Ray was up.
         self._started: tuple[Process, ...] = ()
-        self._folder: Path | None = None
+        self._folder: ClusterFolder | None = None
         self._claim: portblock.Claim | None = None
 
     @property
@@ -159,7 +152,7 @@ class RayNode:
 
     def has_agents(self) -> bool:
         """Return whether any agent lives below the guard."""
-        return any(process.name == _AGENT for process in below(every(), self._guard))
+        return any(process.name == AGENT for process in below(every(), self._guard))
 
     def stop(self) -> RayStopped:
         """End everything that :meth:`start` started and remove its folder; also where nothing runs."""
@@ -169,8 +162,8 @@ class RayNode:
     # --- coming up ---------------------------------------------------------------------------------------------
 
     def _make_folder(self, order: StartRay) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="muster-", dir=_FOLDERS))
-        self._folder = folder
+        self._folder = ClusterFolder.make()
+        folder = self._folder.path
         self._will.add(folder)
         _write_secret(folder / TOKEN_FILE, order.token)
         if order.tls is not None:
@@ -240,7 +233,7 @@ class RayNode:
                 self._starter.wait(1.0)
             self._starter = None
         self._started = ()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
         self._folder = None
         self._release()
         return survivors
@@ -258,7 +251,7 @@ class RayNode:
             if self._folder is None or not set(daemons) <= set(self._started):
                 return
             ended = [process.name for process in daemons if not still_there(process)]
-            why = _last_log_line(self._folder)
+            why = _last_log_line(self._folder.path)
             self._clear()
         self._on_end(RayEnded(reason=f"{' and '.join(ended)} ended by itself" + (f": {why}" if why else "")))
 

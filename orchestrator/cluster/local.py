@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
@@ -24,10 +21,12 @@ from orchestrator.cluster.driver import (
 )
 from orchestrator.errors import ClusterError, last_line
 from workers import codec
+from workers.clusterfolder import ClusterFolder
 from workers.protocol import HostReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from pathlib import Path
 
     from orchestrator.cluster.base import Stage
     from orchestrator.config.schema import Config
@@ -78,14 +77,13 @@ class LocalCluster:
     async def running(self, devices: Sequence[Device]) -> AsyncIterator[ClusterHandle]:
         """Start Ray on the loopback address and shut it down at the end; every host of ``devices`` is this machine."""
         self._stage("starting Ray", None, None)
-        # Short, and not under TMPDIR: Ray puts UNIX sockets below it, whose paths end at 107 bytes.
-        directory = Path(tempfile.mkdtemp(prefix="muster-", dir="/tmp"))
-        token_file = directory / "token"
-        with _removed_at_end(directory), environment({"RAY_AUTH_TOKEN_PATH": str(token_file)}):
+        folder = ClusterFolder.make()
+        token_file = folder.path / "token"
+        with _removed_at_end(folder), environment({"RAY_AUTH_TOKEN_PATH": str(token_file)}):
             await asyncio.to_thread(self.preload)
             _write_secret(token_file, secrets.token_hex(32))
             # Ray opens its own folder to every user; the token lies outside it, where only we may look.
-            address, node = await asyncio.to_thread(_start_ray, directory / "ray", devices)
+            address, node = await asyncio.to_thread(_start_ray, folder.path / "ray", devices)
             hosts = dict.fromkeys((self._host, *(device.host for device in devices)), node)
             try:
                 entrance = Entrance(address=address, node_ip=LOOPBACK, token_file=token_file)
@@ -174,7 +172,7 @@ def _write_secret(path: Path, secret: str) -> None:
 
 
 @contextlib.contextmanager
-def _removed_at_end(directory: Path) -> Iterator[None]:
+def _removed_at_end(folder: ClusterFolder) -> Iterator[None]:
     """Remove the folder, but for Ray's logs where it did not start: they tell why."""
     is_kept = False
     try:
@@ -184,6 +182,7 @@ def _removed_at_end(directory: Path) -> Iterator[None]:
         raise
     finally:
         if is_kept:
-            (directory / "token").unlink(missing_ok=True)
+            (folder.path / "token").unlink(missing_ok=True)
+            folder.leave()
         else:
-            shutil.rmtree(directory, ignore_errors=True)
+            folder.remove()

@@ -30,6 +30,9 @@ from workers.orders import (
     Examine,
     Examined,
     FindEnvironment,
+    FindKeeper,
+    KeeperFound,
+    KeeperIdentity,
     Locate,
     Located,
     RayStopped,
@@ -286,6 +289,27 @@ def test_a_probe_that_fails_is_told_with_its_last_words(home: Path, script: str,
             await keeper.ask(Examine(host="attic", python="/no/python"), Examined, timeout_s=DEADLINE_S)
         await clock(keeper)
         await keeper.close()
+
+    run(scenario())
+
+
+def test_a_keeper_knows_whether_an_earlier_one_is_still_there(home: Path) -> None:
+    async def scenario() -> None:
+        first, second = await opened(home), await opened(home)
+        identity = first.greeting.identity
+        assert identity is not None
+
+        async def is_there(sought: KeeperIdentity) -> bool:
+            return (await second.ask(FindKeeper(keeper=sought), KeeperFound, timeout_s=DEADLINE_S)).is_there
+
+        assert await is_there(identity)
+        # Somebody else's process, by the same number.
+        assert not await is_there(replace(identity, started=identity.started - 1))
+        assert not await is_there(replace(identity, boot_id="before"))
+        await first.close()
+        assert first.is_lost
+        assert not await is_there(identity)
+        await second.close()
 
     run(scenario())
 

@@ -305,6 +305,62 @@ def test_a_daemon_that_ends_by_itself_is_told_and_ray_can_be_started_again(tmp_p
     run(scenario())
 
 
+_AGENT_DRIVER = """
+import os, ray, sys
+
+ray.init(address=sys.argv[1], _node_ip_address=sys.argv[2], log_to_driver=False)
+
+@ray.remote(num_cpus=0, max_concurrency=2)
+class DeviceAgent:
+    def pid(self):
+        return os.getpid()
+    def leave_when_told(self, gate):
+        open(gate).read()
+        os._exit(0)
+
+agent = DeviceAgent.options(name="it", namespace="run", lifetime="detached").remote()
+print(ray.get(agent.pid.remote(), timeout=60), flush=True)
+gate = sys.stdin.readline().strip()
+agent.leave_when_told.remote(gate)
+ray.get(agent.pid.remote(), timeout=60)
+print("told", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("patience_s", [3600.0, 4.0])
+def test_without_the_head_ray_goes_on_while_there_are_agents_but_not_for_ever(
+    tmp_path: Path, patience_s: float
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    async def scenario() -> None:
+        reach = LocalReach(tmp_path)
+        keeper = await open_keeper(reach, python=sys.executable, grace_s=0.0, patience_s=patience_s)
+        node = await started(keeper)
+        with a_driver(node.address, "127.0.0.2", Path(node.token_file), _AGENT_DRIVER) as driver:
+            assert driver.stdout is not None
+            assert driver.stdin is not None
+            agent = psutil.Process(int(await asyncio.to_thread(driver.stdout.readline)))
+            driver.stdin.write(f"{gate}\n")
+            driver.stdin.flush()
+            assert await asyncio.to_thread(driver.stdout.readline) == "told\n"
+            driver.kill()
+        processes = ray_of(keeper)
+        closing = asyncio.create_task(keeper.close())
+        if patience_s > DEADLINE_S:
+            # Twice as long as it would be to the next look for agents.
+            assert (await asyncio.to_thread(psutil.wait_procs, [agent], 6.0))[1] == [agent]
+            assert not closing.done()
+            await asyncio.to_thread(gate.write_text, "go")
+        await closing
+        assert survivors([agent, *processes]) == []
+        assert not Path(node.folder).exists()
+
+    run(scenario())
+
+
 def test_when_the_guard_is_killed_the_keeper_ends_what_runs(tmp_path: Path) -> None:
     async def scenario() -> None:
         keeper = await opened(tmp_path, grace_s=3600.0)
