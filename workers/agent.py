@@ -244,7 +244,6 @@ class DeviceAgent:
             result = story.result(
                 ending=ended.ending,
                 stop=ended.stop,
-                was_oom_killed=ended.was_oom_killed,
                 host=self._host_facts.environment().merged(ended.found),
                 started_at=started_at,
                 duration_s=time.monotonic() - begun_at,
@@ -302,13 +301,7 @@ class DeviceAgent:
         try:
             with self._new_child(request, lease) as child:
                 stop = self._follow(child, story, request)
-                return _Ended(
-                    stop=stop,
-                    ending=child.ending(),
-                    was_oom_killed=child.was_oom_killed(),
-                    found=_found(child.swept),
-                    was_begun=True,
-                )
+                return _Ended(stop=stop, ending=child.ending(), found=_found(child.swept), was_begun=True)
         except OSError as error:
             reason = f"the measuring child cannot be started: {error}"
             return _Ended(stop=Stop(verdict=Verdict.CRASHED, reason=reason))
@@ -435,7 +428,6 @@ class _Ended:
 
     stop: Stop | None
     ending: Ending = field(default_factory=Ending)
-    was_oom_killed: bool = False
     #: Facts about what the child left behind.
     found: Environment = field(default_factory=Environment)
     was_begun: bool = False

@@ -6,7 +6,9 @@ deadline; in the end it says how the process ended, and gets the result.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -40,6 +42,15 @@ COLLECT_TIMEOUT_S: Final = 10.0
 MAX_NOISE_LINES: Final = 1000
 
 _QUOTE_CHARACTERS: Final = 200
+
+#: What is said when there is no memory, by Python, C++, the C library (ENOMEM), XLA and TensorFlow, and CUDA's parts.
+_MEMORY: Final = re.compile(
+    r"MemoryError|std::bad_alloc|Cannot allocate memory|RESOURCE_EXHAUSTED|OOM when allocating"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
+)
+
+#: Of what a child wrote to stderr, so many lines are its last words; a traceback's end is among them.
+_LAST_LINES: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +128,6 @@ class AttemptStory:
         *,
         ending: Ending,
         stop: Stop | None,
-        was_oom_killed: bool,
         host: Environment,
         started_at: float,
         duration_s: float,
@@ -127,7 +137,9 @@ class AttemptStory:
         The child's last word counts above all; then a broken stream; then who stopped it; then how its process ended.
         A child that is lost while it measures the device's peak has measured its case already: that is ok.
         """
-        finished = self._finished or self._ended_without_a_word(ending, stop, was_oom_killed=was_oom_killed)
+        if self._finished is None and stop is None:
+            ending = dataclasses.replace(ending, oom_evidence=ending.oom_evidence or _words_of_memory(ending))
+        finished = self._finished or self._ended_without_a_word(ending, stop)
         if finished.verdict.has_figure and not self._samples_ms:
             finished = Finished(verdict=Verdict.CRASHED, reason="the measuring child was content without one sample")
         return Result(
@@ -155,21 +167,29 @@ class AttemptStory:
             self._phase = event.phase
             return (self._progress(event.phase),)
         if isinstance(event, Started):
+            if self._has_started:
+                raise CodecError("it has started twice")
             self._has_started = True
             self._deadline = at + self._request.case_timeout_s
             self._environment = event.environment
             return (AttemptStarted(case_key=case_key, attempt=attempt),)
         if isinstance(event, SampleBatch):
             return self._take_samples(event)
+        if event.peak_flops is not None and not _is_figure(event.peak_flops):
+            raise CodecError(f"a peak of {event.peak_flops} FLOP/s")
         self._finished = event
         self._deadline = at + COLLECT_TIMEOUT_S
         return (AttemptMeasured(case_key=case_key, attempt=attempt),)
 
     def _take_samples(self, batch: SampleBatch) -> tuple[AgentEvent, ...]:
         for ms in batch.ms:
-            if not (math.isfinite(ms) and ms > 0):
+            if not _is_figure(ms):
                 raise CodecError(f"a step of {ms} ms")
-        (self._warmup_ms if batch.warmup else self._samples_ms).extend(batch.ms)
+        sampling = self._request.case.sampling
+        taken, most = (self._warmup_ms, sampling.warmup) if batch.warmup else (self._samples_ms, sampling.max_steps)
+        if len(taken) + len(batch.ms) > most:
+            raise CodecError(f"more than {most} {'warm-up ' if batch.warmup else ''}steps")
+        taken.extend(batch.ms)
         return (self._progress(Phase.WARMUP if batch.warmup else Phase.MEASURE, batch.ms[-1] if batch.ms else None),)
 
     def _progress(self, phase: Phase, last_ms: float | None = None) -> Progress:
@@ -189,8 +209,8 @@ class AttemptStory:
 
     # --- how it ended ------------------------------------------------------------------------------------------
 
-    def _ended_without_a_word(self, ending: Ending, stop: Stop | None, *, was_oom_killed: bool) -> Finished:
-        stop = self.broken or stop or self._death(ending, was_oom_killed=was_oom_killed)
+    def _ended_without_a_word(self, ending: Ending, stop: Stop | None) -> Finished:
+        stop = self.broken or stop or self._death(ending)
         if self._phase is Phase.PEAK and self._broken is None and not stop.is_asked:
             return Finished(
                 verdict=Verdict.OK,
@@ -199,19 +219,19 @@ class AttemptStory:
             )
         return Finished(verdict=stop.verdict, reason=stop.reason + self._noise_remark())
 
-    def _death(self, ending: Ending, *, was_oom_killed: bool) -> Stop:
-        if was_oom_killed:
-            reason = f"the kernel ended it for want of memory{self._where()}"
-            return Stop(verdict=Verdict.OOM, reason=reason)
+    def _death(self, ending: Ending) -> Stop:
         if ending.signal is not None:
-            reason = f"ended by {ending.signal}{self._where()}"
+            how = f"ended by {ending.signal}"
         elif ending.exit_code is None:
-            reason = f"ended, nobody knows how{self._where()}"
+            how = "ended, nobody knows how"
         elif ending.exit_code != 0:
-            reason = f"exit code {ending.exit_code}{self._where()}"
+            how = f"exit code {ending.exit_code}"
         else:
-            reason = f"ended without a result{self._where()}"
-        return Stop(verdict=Verdict.CRASHED, reason=reason + _last_words(ending))
+            how = "ended without a result"
+        if ending.oom_evidence is not None:
+            reason = f"{how}{self._where()} for want of memory: {_quote(ending.oom_evidence)}"
+            return Stop(verdict=Verdict.OOM, reason=reason)
+        return Stop(verdict=Verdict.CRASHED, reason=f"{how}{self._where()}{_last_words(ending)}")
 
     def _where(self) -> str:
         if self._phase is None:
@@ -226,9 +246,28 @@ class AttemptStory:
         return f"; {len(self._noise)} stray lines on its stdout, the first: {self._noise[0]}"
 
 
+def _is_figure(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
 def _last_words(ending: Ending) -> str:
-    lines = [line.strip() for line in ending.stderr_tail.splitlines() if line.strip()]
+    lines = _lines(ending)
     return f": {_quote(lines[-1])}" if lines else ""
+
+
+def _words_of_memory(ending: Ending) -> str | None:
+    """Return the line by which a child that gave up said that it could get no memory.
+
+    Only of one that ended itself, by abort(3) or with an exit code, and only of its last lines: frameworks also tell
+    of allocations that failed and that they could do without.
+    """
+    if ending.signal != "SIGABRT" and not ending.exit_code:
+        return None
+    return next((line for line in _lines(ending)[-_LAST_LINES:] if _MEMORY.search(line)), None)
+
+
+def _lines(ending: Ending) -> list[str]:
+    return [line.strip() for line in ending.stderr_tail.splitlines() if line.strip()]
 
 
 def _quote(text: str) -> str:

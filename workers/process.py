@@ -11,21 +11,22 @@ import collections
 import contextlib
 import enum
 import os
-import re
+import resource
 import selectors
 import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from workers.descendants import look
+from workers.oom import Witness
 from workers.protocol import Ending
 from workers.strays import Mark, Swept, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
 MAX_LINE_BYTES: Final = 2**20
@@ -111,7 +112,8 @@ class ChildProcess:
         max_line_bytes: int = MAX_LINE_BYTES,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> None:
-        self._oom_kills_before = oom_kills()
+        self._max_rss_before = _own_max_rss_bytes()
+        self._witness = Witness()
         self._splitter = LineSplitter(max_line_bytes)
         self._lines: collections.deque[bytes] = collections.deque()
         self._may_read_bytes = max_output_bytes
@@ -123,17 +125,9 @@ class ChildProcess:
         self._is_settled = False
         self._mark = Mark()
         self._swept = Swept()
-        self._process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._mark.put_on(os.environ if env is None else env),
-            cwd=cwd,
-            pass_fds=keep,
-            bufsize=0,
-            start_new_session=True,
-        )
+        self._max_rss_bytes: int | None = None
+        self._oom_evidence: str | None = None
+        self._process = self._started(argv, env=env, cwd=cwd, keep=keep)
         itself = look(self.pid)
         self._since = 0 if itself is None else itself.started
         self._wake = _WakeUp()
@@ -204,20 +198,15 @@ class ChildProcess:
         """Return how the child ended, as far as it has."""
         tail = bytes(self._stderr_tail).decode(errors="replace")
         if self._exit is None:
-            return Ending(stderr_tail=tail)
+            return Ending(stderr_tail=tail, max_rss_bytes=self._max_rss_bytes)
         if self._exit.si_code == os.CLD_EXITED:
-            return Ending(exit_code=self._exit.si_status, stderr_tail=tail)
-        return Ending(signal=_signal_name(self._exit.si_status), stderr_tail=tail)
-
-    def was_oom_killed(self) -> bool:
-        """Return whether the kernel's out-of-memory killer ended the child.
-
-        True for a SIGKILL that was not ours while one of the kernel's counters of such kills rose. A kill of something
-        else on the host in the same time, together with a SIGKILL by hand, would be mistaken for one.
-        """
-        if self._was_killed or self.ending().signal != "SIGKILL":
-            return False
-        return any(after > before for before, after in zip(self._oom_kills_before, oom_kills(), strict=True))
+            return Ending(exit_code=self._exit.si_status, stderr_tail=tail, max_rss_bytes=self._max_rss_bytes)
+        return Ending(
+            signal=_signal_name(self._exit.si_status),
+            stderr_tail=tail,
+            max_rss_bytes=self._max_rss_bytes,
+            oom_evidence=self._oom_evidence,
+        )
 
     def close(self) -> None:
         """Stop the child if it still runs and give everything back; safe to call twice."""
@@ -228,6 +217,7 @@ class ChildProcess:
             if stream is not None:
                 stream.close()
         self._wake.close()
+        self._witness.close()
 
     def __enter__(self) -> ChildProcess:
         return self
@@ -236,6 +226,25 @@ class ChildProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _started(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None, cwd: Path | None, keep: Sequence[int]
+    ) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._mark.put_on(os.environ if env is None else env),
+                cwd=cwd,
+                pass_fds=keep,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._witness.close()
+            raise
 
     # --- waiting -----------------------------------------------------------------------------------------------
 
@@ -262,13 +271,25 @@ class ChildProcess:
     def _settle(self) -> None:
         """The child has ended: sweep its group, reap it, sweep what has its mark, read what is left in the pipes."""
         self._signal_group(signal.SIGKILL)
-        self._process.wait()
+        self._reap()
         self._sweep()
         self._is_settled = True
         for take in (self._on_stdout, self._on_stderr):
             for _ in range(_LEFT_CHUNKS):
                 if not take():
                     break
+
+    def _reap(self) -> None:
+        """Take the child's exit, and the evidence that goes with it."""
+        with contextlib.suppress(ChildProcessError):  # as above: a parent that ignores SIGCHLD has no say
+            _, status, usage = os.wait4(self.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            # A process begins with the mark of the one that it was forked from: less than ours tells nothing.
+            max_rss_bytes = usage.ru_maxrss * 1024
+            self._max_rss_bytes = max_rss_bytes if max_rss_bytes > self._max_rss_before else None
+        self._process.wait()
+        if self.ending().signal == "SIGKILL" and not self._was_killed:
+            self._oom_evidence = self._witness.evidence(self.pid, self._max_rss_bytes)
 
     def _sweep(self) -> None:
         self._swept = sweep(self._mark, self.pid, since=self._since)
@@ -375,52 +396,12 @@ class _WakeUp:
                 os.close(self._writer)
 
 
+def _own_max_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # real-time signals have no names of their own
         return f"signal {number}"
-
-
-# --- evidence of the kernel's out-of-memory killer ---------------------------------------------------------------
-
-
-def oom_kills(root: Path = Path("/")) -> tuple[int, ...]:
-    """Return the kernel's counts of out-of-memory kills: of our control group (both versions) and of the host.
-
-    A count that cannot be read is 0, so that only a rise of a real one is evidence.
-    """
-    try:
-        groups = (root / "proc/self/cgroup").read_text()
-    except OSError:
-        groups = ""
-    return tuple(_counter(path) for path in (*_cgroup_counters(root / "sys/fs/cgroup", groups), root / "proc/vmstat"))
-
-
-def _cgroup_counters(mount: Path, groups: str) -> tuple[Path, Path]:
-    """Return where version 2 and version 1 count kills in the control group that ``/proc/self/cgroup`` names."""
-    unified, memory = "/", "/"
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            unified = path
-        elif "memory" in controllers.split(","):
-            memory = path
-    return (
-        _existing(mount, unified, "memory.events"),
-        _existing(mount / "memory", memory, "memory.oom_control"),
-    )
-
-
-def _existing(mount: Path, group: str, name: str) -> Path:
-    """Return the group's file; inside a container the path may be the host's, and the mount is the group itself."""
-    inner = mount / group.lstrip("/") / name
-    return inner if inner.exists() else mount / name
-
-
-def _counter(path: Path) -> int:
-    try:
-        found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0

@@ -354,6 +354,10 @@ class Ending:
     signal: str | None = None
     #: The last lines that it wrote to stderr.
     stderr_tail: str = ""
+    #: The most memory of the host that it held; ``None`` where it was no more than the agent had, or is not known.
+    max_rss_bytes: int | None = None
+    #: What says that it ended for want of memory; ``None`` where nothing does.
+    oom_evidence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

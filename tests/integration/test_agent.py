@@ -400,6 +400,17 @@ def test_what_forks_and_lives_on_is_ended_and_told(agent: DeviceAgent) -> None:
     assert run(agent).environment.get(STRAYS_FACT).reason == "not recorded"
 
 
+def test_a_case_that_leaves_a_daemon_behind_has_its_figure_and_says_so(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "stray in build")
+    monkeypatch.setenv("SCRIPTED_PID_FILE", str(tmp_path / "pid"))
+    result = run(agent)
+    assert result.verdict is Verdict.OK
+    assert str(result.environment.get(STRAYS_FACT).value).startswith("python")
+    assert has_gone(int((tmp_path / "pid").read_text()))
+
+
 def test_a_device_stays_with_what_nothing_ends(agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     # A process that is stuck in a driver can outlive SIGKILL, and holds the device.
     stuck: list[Process] = []
@@ -456,6 +467,13 @@ def test_where_leases_cannot_be_had_nothing_is_measured(tmp_path: Path) -> None:
         ("exit in prepare", Verdict.CRASHED, "ended without a result (in import)"),
         ("exit 3 in build", Verdict.CRASHED, "exit code 3 (in build)"),
         ("system exit in build", Verdict.CRASHED, "exit code 1 (in build): leaving"),
+        ("exhaust memory in build", Verdict.OOM, "MemoryError: no message"),
+        (
+            "exhaust memory of C++ in build",
+            Verdict.OOM,
+            "ended by SIGABRT (in build) for want of memory: "
+            "terminate called after throwing an instance of 'std::bad_alloc'",
+        ),
     ],
 )
 def test_every_end_is_a_verdict(
@@ -466,6 +484,7 @@ def test_every_end_is_a_verdict(
     assert (result.verdict, result.reason) == (verdict, reason)
     assert result.samples_ms == ()
     assert result.stopped_by is None
+    assert is_free(lease_of_another())
 
 
 @pytest.mark.parametrize("behaviour", ["segfault in peak", "exit 3 in peak", "hang in peak"])
@@ -489,6 +508,10 @@ def test_a_grandchild_does_not_outlive_its_case(
     assert has_gone(int((tmp_path / "pid").read_text()))
 
 
+_STARTED = """print('{"environment":{"facts":[]},"event":"Started"}', flush=True)"""
+_TOLD = f"{_STARTED}\n"
+
+
 @pytest.mark.parametrize(
     ("code", "verdict", "reason"),
     [
@@ -504,6 +527,26 @@ def test_a_grandchild_does_not_outlive_its_case(
             "the measuring child said something unreadable: not JSON: NaN is not a number",
         ),
         (
+            f'{_TOLD}print(\'{{"event":"Finished","verdict":"ok","peak_flops":NaN}}\')',
+            Verdict.CRASHED,
+            "the measuring child said something unreadable: not JSON: NaN is not a number",
+        ),
+        (
+            f"{_TOLD}import time; time.sleep(600)",
+            Verdict.TIMEOUT,
+            "no result within 0.5 s of the first step",
+        ),
+        (
+            f"{_TOLD}import time\nwhile True: time.sleep(0.05); {_STARTED}",
+            Verdict.CRASHED,
+            "the measuring child said something unreadable: it has started twice",
+        ),
+        (
+            "import os\nwhile True: os.write(1, b'\\xff\\x00garbage\\n{\\n')",
+            Verdict.CRASHED,
+            "the measuring child said something unreadable: not JSON: ",
+        ),
+        (
             """print('{"event":"Finished","verdict":"ok"}')""",
             Verdict.CRASHED,
             "the measuring child was content without one sample",
@@ -516,15 +559,28 @@ def test_a_grandchild_does_not_outlive_its_case(
     ],
 )
 def test_a_child_that_talks_nonsense_is_a_crash(code: str, verdict: Verdict, reason: str, agent: DeviceAgent) -> None:
-    result = run_script(agent, code)
+    result = run_script(agent, code, case_timeout_s=0.5)
     assert result.verdict is verdict
     assert str(result.reason).startswith(reason)
     assert result.samples_ms == ()
+    assert is_free(lease_of_another())
 
 
-def test_a_child_that_floods_its_stdout_is_a_crash(agent: DeviceAgent) -> None:
-    result = run_script(agent, "import os\nwhile True: os.write(1, b'x' * 2**20)")
-    assert (result.verdict, result.reason) == (Verdict.CRASHED, "the measuring child wrote more than it may")
+@pytest.mark.parametrize("what", ["b'x' * 2**20", "b'x' * 98 + b'\\n'", "b'{\"event\":\\n' * 2**12", "b'\\n' * 2**16"])
+def test_a_child_that_floods_its_stdout_is_a_crash_in_bounded_memory(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("workers.process.ChildProcess.stop.__defaults__", (0.1,))
+    code = (
+        f"import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nn, what = 0, {what}\n"
+        "while n < 2**30: n += os.write(1, what)"
+    )
+    run(agent)  # what is imported by then does not count
+    before = psutil.Process().memory_info().rss
+    result = run_script(agent, code)
+    assert result.verdict is Verdict.CRASHED
+    assert psutil.Process().memory_info().rss - before < 64 * 2**20
+    assert run(agent).verdict is Verdict.OK
 
 
 def test_a_child_that_cannot_be_started_is_a_crash() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from tests.integration.leaks import assert_no_more_than, held
+from workers.codec import from_json
 from workers.descendants import await_one, look
 from workers.process import (
     MAX_LINE_BYTES,
@@ -26,8 +28,8 @@ from workers.process import (
     ChildProcess,
     LineSplitter,
     Silence,
-    oom_kills,
 )
+from workers.protocol import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +213,7 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
         child.stop(grace_s=0.05)
         assert child.is_gone
         assert child.ending().signal == "SIGKILL"
-        assert not child.was_oom_killed()
+        assert child.ending().oom_evidence is None
 
 
 def test_a_stopped_child_is_killed() -> None:
@@ -320,7 +322,7 @@ def test_a_signal_is_told_by_its_name(name: str) -> None:
         assert read_all(child) == []
         assert child.ending().signal == name
         assert child.ending().exit_code is None
-        assert not child.was_oom_killed()
+        assert child.ending().oom_evidence is None
 
 
 def test_a_signal_without_a_name_is_told_by_its_number() -> None:
@@ -370,67 +372,99 @@ def test_a_parent_that_ignores_sigchld_loses_the_exit_code_and_nothing_else() ->
     assert json.loads(line) == ["1", None, None]
 
 
-# --- evidence of the out-of-memory killer ----------------------------------------------------------------------
+# --- evidence of an end for want of memory ---------------------------------------------------------------------
 
+MIB = 2**20
 
-def write(root: Path, name: str, text: str) -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(text)
-
-
-def test_kills_are_counted_in_both_kinds_of_control_group_and_on_the_host(tmp_path: Path) -> None:
-    write(tmp_path, "proc/self/cgroup", "4:cpu,memory:/jobs/7\n0::/user.slice/a.scope\n")
-    write(tmp_path, "proc/vmstat", "pgpgin 7\noom_kill 11\n")
-    write(tmp_path, "sys/fs/cgroup/user.slice/a.scope/memory.events", "oom 9\noom_kill 2\noom_group_kill 0\n")
-    write(tmp_path, "sys/fs/cgroup/memory/jobs/7/memory.oom_control", "under_oom 0\noom_kill 3\n")
-    assert oom_kills(tmp_path) == (2, 3, 11)
-
-
-def test_inside_a_container_the_group_is_where_the_mount_is(tmp_path: Path) -> None:
-    write(tmp_path, "proc/self/cgroup", "4:memory:/docker/0123\n0::/docker/0123\n")
-    write(tmp_path, "sys/fs/cgroup/memory.events", "oom_kill 5\n")
-    write(tmp_path, "sys/fs/cgroup/memory/memory.oom_control", "oom_kill 6\n")
-    assert oom_kills(tmp_path) == (5, 6, 0)
-
-
-def test_without_counters_there_is_no_evidence(tmp_path: Path) -> None:
-    assert oom_kills(tmp_path) == (0, 0, 0)
+#: Version 2, and version 1 with its limit's name.
+_GROUPS = (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"))
 
 
 @pytest.fixture
-def small_group(tmp_path: Path) -> Iterator[Path]:
-    """A control group of version 1 with 48 MiB, where we may make one."""
-    parent = Path("/sys/fs/cgroup/memory")
-    group = parent / f"muster-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(48 * 2**20))
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
-    yield group
-    group.rmdir()
+def small_group() -> Iterator[Path]:
+    """A control group with 96 MiB, where we may make one."""
+    for parent, limit in _GROUPS:
+        group = Path(parent) / f"muster-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            try:
+                if (group / limit).exists():  # the kernel's own file, and no plain folder
+                    (group / limit).write_text(str(96 * MIB))
+                    yield group
+                    return
+            finally:
+                group.rmdir()
+    pytest.skip("no control group with a limit to its memory can be made here")
+
+
+#: Takes all memory that there is, and goes first when the kernel has to choose, as a measuring child does.
+HOG = "open('/proc/self/oom_score_adj', 'w').write('1000')\nhog = []\nwhile True: hog.append(bytearray(2**20))"
+
+#: A parent in a control group, as an agent may be, whose child is in the same.
+_IN_GROUP = (
+    "import math, os, sys\nfrom pathlib import Path\nfrom workers.codec import to_json\n"
+    "from workers.process import ChildProcess\n"
+    "Path('{group}/cgroup.procs').write_text(str(os.getpid()))\n"
+    "with ChildProcess([sys.executable, '-c', {code!r}]) as child:\n"
+    "    child.next_line(math.inf)\n    print(to_json(child.ending()))\n"
+)
+
+
+def ending_in(group: Path, code: str) -> Ending:
+    """How a child ends whose parent is in ``group``."""
+    command = [sys.executable, "-c", _IN_GROUP.format(group=group, code=code)]
+    with ChildProcess(command, cwd=Path(__file__).parents[2]) as parent:
+        (line,) = read_all(parent)
+    return from_json(Ending, line)
 
 
 def test_a_child_that_the_kernel_ends_for_want_of_memory_is_known_as_such(small_group: Path) -> None:
-    # The group's own counter is not ours to see: the host's is.
-    code = (
-        f"from pathlib import Path; import os\nPath('{small_group}/cgroup.procs').write_text(str(os.getpid()))\n"
-        "hog = []\nwhile True: hog.append(bytearray(2**20))"
-    )
-    with python(code) as child:
-        assert child.next_line(soon()) is Silence.ENDED
+    ending = ending_in(small_group, HOG)
+    assert ending.signal == "SIGKILL"
+    assert ending.oom_evidence is not None
+    assert 48 * MIB < (ending.max_rss_bytes or 0) < 192 * MIB  # what it shares with others is not counted to its group
+
+
+def test_without_the_kernels_log_the_control_group_is_evidence(small_group: Path) -> None:
+    blind = "import workers.oom; workers.oom.KernelLog.from_now_on = lambda root: None\n"
+    command = [sys.executable, "-c", blind + _IN_GROUP.format(group=small_group, code=HOG)]
+    with ChildProcess(command, cwd=Path(__file__).parents[2]) as parent:
+        (line,) = read_all(parent)
+    expected = f"the kernel counted an out-of-memory kill in the control group {small_group}"
+    assert from_json(Ending, line).oom_evidence == expected
+
+
+def test_a_kill_from_outside_while_the_kernel_ends_another_is_no_want_of_memory(small_group: Path) -> None:
+    with python(SLEEPER) as child:
+        assert ending_in(small_group, HOG).oom_evidence is not None
+        os.kill(child.pid, signal.SIGKILL)
+        read_all(child)
         assert child.ending().signal == "SIGKILL"
-        assert child.was_oom_killed()
+        assert child.ending().oom_evidence is None
 
 
-def test_our_own_kill_is_no_evidence_even_while_the_kernel_counts_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = iter([(0, 0, 1), (0, 0, 2)])
-    monkeypatch.setattr("workers.process.oom_kills", lambda: next(counts))
+def test_our_own_kill_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.process.Witness.evidence", lambda *_: "all says so")
     with python(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEPER}") as child:
         child.next_line(soon())
         child.stop(grace_s=0.05)
         assert child.ending().signal == "SIGKILL"
-        assert not child.was_oom_killed()
+        assert child.ending().oom_evidence is None
+
+
+def test_an_exit_code_is_no_signal_whatever_its_number() -> None:
+    with python("raise SystemExit(9)") as child:
+        read_all(child)
+        assert (child.ending().exit_code, child.ending().oom_evidence) == (9, None)
+
+
+def test_the_most_memory_that_a_child_held_is_told_if_it_is_more_than_ours() -> None:
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with python(f"x = bytearray({ours + 64 * MIB})") as large, python("pass") as small:
+        read_all(large)
+        read_all(small)
+        assert (large.ending().max_rss_bytes or 0) > ours + 64 * MIB
+        assert small.ending().max_rss_bytes is None
 
 
 # --- lines -----------------------------------------------------------------------------------------------------

@@ -59,13 +59,11 @@ def end(
     ending: Ending = EXITED,
     stop: Stop | None = None,
     *,
-    was_oom_killed: bool = False,
     host: Environment | None = None,
 ) -> Result:
     return story.result(
         ending=ending,
         stop=stop,
-        was_oom_killed=was_oom_killed,
         host=host or Environment(),
         started_at=5.0,
         duration_s=7.0,
@@ -179,38 +177,87 @@ def test_whoever_cancels_chooses_the_verdict_and_samples_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "was_oom_killed", "verdict", "reason"),
+    ("ending", "reason"),
     [
-        (KILLED, True, Verdict.OOM, "the kernel ended it for want of memory (in build)"),
-        (KILLED, False, Verdict.CRASHED, "ended by SIGKILL (in build)"),
-        (Ending(exit_code=3), False, Verdict.CRASHED, "exit code 3 (in build)"),
-        (EXITED, False, Verdict.CRASHED, "ended without a result (in build)"),
-        (Ending(), False, Verdict.CRASHED, "ended, nobody knows how (in build)"),
+        (KILLED, "ended by SIGKILL (in build)"),
+        (Ending(exit_code=3), "exit code 3 (in build)"),
+        (EXITED, "ended without a result (in build)"),
+        (Ending(), "ended, nobody knows how (in build)"),
         (
             Ending(signal="SIGABRT", stderr_tail="first\n  terminate called\x1b[0m \n\n"),
-            False,
-            Verdict.CRASHED,
             "ended by SIGABRT (in build): terminate called [0m",
         ),
+        (Ending(exit_code=1, stderr_tail="x" * 500), f"exit code 1 (in build): {'x' * 199}…"),
+        # What says nothing of an end for want of memory.
+        (Ending(signal="SIGKILL", stderr_tail="MemoryError"), "ended by SIGKILL (in build): MemoryError"),
+        (Ending(signal="SIGSEGV", stderr_tail="MemoryError"), "ended by SIGSEGV (in build): MemoryError"),
+        (Ending(exit_code=0, stderr_tail="MemoryError"), "ended without a result (in build): MemoryError"),
         (
-            Ending(exit_code=1, stderr_tail="x" * 500),
-            False,
-            Verdict.CRASHED,
-            f"exit code 1 (in build): {'x' * 199}…",
+            Ending(exit_code=1, stderr_tail="W CUDA_ERROR_OUT_OF_MEMORY: trying less\n" + "more\n" * 10),
+            "exit code 1 (in build): more",
+        ),
+        (
+            Ending(exit_code=1, stderr_tail="Allocator (GPU_0_bfc) ran out of memory; this is not a failure"),
+            "exit code 1 (in build): Allocator (GPU_0_bfc) ran out of memory; this is not a failure",
         ),
     ],
 )
-def test_an_end_without_a_word_is_judged_by_its_evidence(
-    ending: Ending, was_oom_killed: bool, verdict: Verdict, reason: str
-) -> None:
-    result = end(a_story(entered(Phase.BUILD)), ending, was_oom_killed=was_oom_killed)
-    assert (result.verdict, result.reason, result.ending) == (verdict, reason, ending)
+def test_an_end_without_a_word_is_a_crash_with_its_evidence(ending: Ending, reason: str) -> None:
+    result = end(a_story(entered(Phase.BUILD)), ending)
+    assert (result.verdict, result.reason, result.ending) == (Verdict.CRASHED, reason, ending)
 
 
-@pytest.mark.parametrize("was_oom_killed", [True, False])
-def test_a_loss_while_the_peak_is_measured_costs_the_peak_alone(was_oom_killed: bool) -> None:
+NAMED = Ending(signal="SIGKILL", oom_evidence="the kernel's log names process 7")
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (NAMED, "ended by SIGKILL (in build) for want of memory: the kernel's log names process 7"),
+        (
+            Ending(exit_code=1, stderr_tail="Traceback (most recent call last):\n  File\nMemoryError\n"),
+            "exit code 1 (in build) for want of memory: MemoryError",
+        ),
+        (
+            Ending(
+                signal="SIGABRT",
+                stderr_tail="terminate called after throwing an instance of 'std::bad_alloc'\n"
+                "  what():  std::bad_alloc\n",
+            ),
+            "ended by SIGABRT (in build) for want of memory: "
+            "terminate called after throwing an instance of 'std::bad_alloc'",
+        ),
+        (
+            Ending(exit_code=134, stderr_tail="OSError: [Errno 12] Cannot allocate memory"),
+            "exit code 134 (in build) for want of memory: OSError: [Errno 12] Cannot allocate memory",
+        ),
+        (
+            Ending(exit_code=1, stderr_tail="F0000 RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes\n*** end"),
+            "exit code 1 (in build) for want of memory: F0000 RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes",
+        ),
+        (
+            Ending(signal="SIGABRT", stderr_tail="failed call to cuInit: CUDA_ERROR_OUT_OF_MEMORY"),
+            "ended by SIGABRT (in build) for want of memory: failed call to cuInit: CUDA_ERROR_OUT_OF_MEMORY",
+        ),
+    ],
+)
+def test_an_end_for_want_of_memory_names_its_evidence(ending: Ending, reason: str) -> None:
+    result = end(a_story(entered(Phase.BUILD)), ending)
+    assert (result.verdict, result.reason) == (Verdict.OOM, reason)
+    assert result.ending.oom_evidence is not None
+    assert result.ending.oom_evidence in reason
+
+
+def test_whoever_stopped_a_child_that_spoke_of_memory_has_the_verdict() -> None:
+    ending = Ending(signal="SIGABRT", stderr_tail="std::bad_alloc")
+    result = end(a_story(entered(Phase.BUILD)), ending, CANCEL)
+    assert (result.verdict, result.ending) == (Verdict.CANCELLED, ending)
+
+
+@pytest.mark.parametrize("ending", [KILLED, NAMED])
+def test_a_loss_while_the_peak_is_measured_costs_the_peak_alone(ending: Ending) -> None:
     story = a_story(started(), entered(Phase.MEASURE), samples(1.0, 1.1, 1.2), entered(Phase.PEAK))
-    result = end(story, KILLED, was_oom_killed=was_oom_killed)
+    result = end(story, ending)
     assert (result.verdict, result.reason, result.peak_flops) == (Verdict.OK, None, None)
     assert "(in peak)" in str(result.peak_reason)
     assert result.stopped_by is StoppedBy.STEPS
@@ -235,6 +282,12 @@ def test_a_cancellation_while_the_peak_is_measured_stands() -> None:
         b'{"event":"SampleBatch","warmup":false,"ms":[1.0,0.0]}',
         b'{"event":"SampleBatch","warmup":false,"ms":[-1.0]}',
         b'{"event":"SampleBatch","warmup":false}',
+        b'{"event":"SampleBatch","warmup":false,"ms":[1.0,1.0,1.0]}',
+        b'{"event":"SampleBatch","warmup":true,"ms":[1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0]}',
+        b'{"event":"Started","environment":{"facts":[]}}',
+        b'{"event":"Finished","verdict":"ok","peak_flops":NaN}',
+        b'{"event":"Finished","verdict":"ok","peak_flops":-1.0}',
+        b'{"event":"Finished","verdict":"ok","peak_flops":0.0}',
         b'{"event":"Nonsense"}',
         b'{"torn',
         b"{\xff}",

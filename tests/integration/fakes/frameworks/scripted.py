@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -97,6 +98,40 @@ def _hang() -> None:
     signal.pause()
 
 
+def _limit_memory() -> None:
+    """Let this process have 64 MiB more than it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 64 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _exhaust_memory() -> None:
+    _limit_memory()
+    hog = []
+    while True:
+        hog.append(bytearray(2**20))
+
+
+def _exhaust_memory_in_cpp() -> None:
+    new = ctypes.CDLL("libstdc++.so.6")["_Znwm"]  # operator new
+    new.argtypes, new.restype = [ctypes.c_size_t], ctypes.c_void_p
+    _limit_memory()
+    while True:
+        new(2**20)
+
+
+def _leave_stray() -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            Path(os.environ["SCRIPTED_PID_FILE"]).write_text(str(os.getpid()))
+            while True:
+                signal.pause()
+        os._exit(0)
+    os.wait()
+
+
 def _ignore_term() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
@@ -105,6 +140,8 @@ def _ignore_term() -> None:
 
 ACTS: dict[str, Callable[[], object]] = {
     "chatter": _chatter,
+    "exhaust memory": _exhaust_memory,
+    "exhaust memory of C++": _exhaust_memory_in_cpp,
     "exit": lambda: os._exit(0),
     "exit 3": lambda: os._exit(3),
     "grandchild": _leave_grandchild,
@@ -115,6 +152,7 @@ ACTS: dict[str, Callable[[], object]] = {
     "raise": _raise(ValueError("\n\n  first line \nsecond line")),
     "resource exhausted": _raise(RuntimeError("RESOURCE_EXHAUSTED: out of memory while allocating 3 TB")),
     "segfault": lambda: ctypes.memset(0, 1, 1),
+    "stray": _leave_stray,
     "system exit": lambda: sys.exit("leaving"),
     "unsupported": _raise(UnsupportedError("no bfloat16 here")),
     "wrong device": _raise(WrongDeviceError("wanted gpu:0, would run on the CPU")),
