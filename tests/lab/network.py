@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.lab.namespaces import SWITCH_KINDS, Namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 #: Everybody in the lab; there is no route out of it.
 NETWORK: Final = "10.77.0.0/16"
 HEAD_ADDRESS: Final = "10.77.0.1"
+
+_CABLE: Final = Path(__file__).with_name("cable.py")
 
 #: Seconds for a change of the network.
 _TIMEOUT_S: Final = 20.0
@@ -55,6 +60,30 @@ class Switch:
     def heal(self, name: str) -> None:
         """Put it back."""
         self._do([f"link set dev {name} up"])
+
+    @contextlib.contextmanager
+    def disturbed(self, name: str, *, delay_ms: float = 0.0, loss: float = 0.0) -> Iterator[None]:
+        """Put a bad cable between a host and the switch: late by so much each way, and so large a share is lost."""
+        inner, outer = f"{name}-in", f"{name}-out"
+        self._do(
+            [
+                f"link add name {inner} type veth peer name {outer}",
+                f"link set dev {name} nomaster",
+                f"link set dev {outer} master lab up",
+                f"link set dev {inner} up",
+            ]
+        )
+        argv = [sys.executable, "-I", str(_CABLE), name, inner, f"--delay-ms={delay_ms}", f"--loss={loss}"]
+        cable = subprocess.Popen(
+            self._namespaces.entering(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert cable.stdout is not None
+            assert cable.stdout.readline() == "up\n"
+            yield
+        finally:
+            cable.communicate("", timeout=_TIMEOUT_S)
+            self._do([f"link del dev {inner}", f"link set dev {name} master lab"])
 
     def close(self) -> None:
         self._namespaces.close()

@@ -25,6 +25,7 @@ def resume(
     from orchestrator.cli.ending import show_executed
     from orchestrator.cli.execution import Order, execute
     from orchestrator.cli.going_on import refuse_finished
+    from orchestrator.cli.output import count
     from orchestrator.config.load import load_text
     from orchestrator.store import open_store
 
@@ -36,6 +37,8 @@ def resume(
     loaded = load_text(earlier.config_text, earlier.config_path, overrides=sets, simulate=earlier.simulated)
     for note in loaded.notes:
         print(note, file=sys.stderr)
+    still_open = sum(result.is_open for result in earlier.cases)
+    print(f"going on with run {earlier.id}: {still_open} of {count(len(earlier.cases), 'case')} left", file=sys.stderr)
     order = Order(
         loaded=loaded,
         simulate=earlier.simulated,

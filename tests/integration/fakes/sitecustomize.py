@@ -8,4 +8,6 @@ sys.path.insert(0, str(HERE.parents[2]))
 
 import workers.frameworks  # noqa: E402  only now can it be found
 
+# Where configs look for the names of frameworks, and where they are imported from.
+workers.__path__.append(str(HERE))
 workers.frameworks.__path__.append(str(HERE / "frameworks"))
