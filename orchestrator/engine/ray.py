@@ -164,8 +164,9 @@ class _Agent:
     is_over: bool = False
     #: Number of the last news heard from it.
     seen: int = 0
-    #: When it was last asked for a sign of life, on the engine's clock, and whether it still owes the answer.
-    beaten_at: float = 0.0
+    #: When it last answered anything, on the engine's clock: as it hears us, we hear it.
+    heard_at: float = 0.0
+    #: It was asked for a sign of life, and owes it.
     is_beating: bool = False
     #: What it is being told of as kept.
     acknowledging: set[asyncio.Task[None]] = field(default_factory=set)
@@ -325,7 +326,7 @@ class RayEngine:
             return
         agent.is_ready = True
         host, at = agent.device.host, self.now()
-        agent.beaten_at = at
+        agent.heard_at = at
         if self._heartbeat.watch(host, agent.device.id, at):
             self._tell(HostHeard(at=at, host=host))
         for result in report.spooled:
@@ -406,6 +407,7 @@ class RayEngine:
 
     def _hear(self, agent: _Agent) -> None:
         at, host = self.now(), agent.device.host
+        agent.heard_at = at
         if not agent.is_over and self._heartbeat.hear(host, at):
             self._tell(HostHeard(at=at, host=host))
 
@@ -419,8 +421,8 @@ class RayEngine:
                 stood_s = self._clock.stood_s
                 self._heartbeat.begin_anew(at)
             for agent in self._agents.values():
-                if agent.is_ready and not (agent.is_over or agent.is_beating) and at - agent.beaten_at >= BEAT_S:
-                    agent.beaten_at, agent.is_beating = at, True
+                if agent.is_ready and not (agent.is_over or agent.is_beating) and at - agent.heard_at >= BEAT_S:
+                    agent.is_beating = True
                     self._spawn(self._beat(agent))
             for host in self._heartbeat.fallen_silent(at):
                 self._tell(HostSilent(at=at, host=host))
