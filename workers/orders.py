@@ -116,6 +116,8 @@ class StartRay:
     tls: TlsMaterial | None = None
     #: Seconds that a host may be silent before Ray itself may give it up.
     silence_s: float = 60.0
+    #: Seconds that Ray may go on there without the cluster's control service, should nobody end it.
+    alone_s: float = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

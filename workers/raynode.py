@@ -59,9 +59,6 @@ SETTINGS: Final = {
     # Nobody collects these, and a host that is measured shall do nothing else.
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
-    # Daemons and agents would end themselves where the cluster's control service is out of reach for a minute: the
-    # cable is pulled, or the head is gone while a case is measured. The keeper sees to it that nothing stays for ever.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
 }
 
 #: Seconds between two questions of Ray's control service to a host, where it is refused an answer at once. One that
@@ -302,6 +299,9 @@ def environment(inherited: Mapping[str, str], folder: Path, order: StartRay, *, 
     told = SETTINGS | {
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN_FILE),
         "PYTHONPATH": python_path(inherited, code),
+        # Daemons and agents would end themselves where the cluster's control service is out of reach for a minute: the
+        # cable is pulled, or the head is gone while a case is measured. As a rule the keeper ends them before.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(math.ceil(order.alone_s)),
         # Of 5 by default, which are over after 62 s.
         "RAY_health_check_failure_threshold": str(math.ceil((order.silence_s + _SILENCE_MARGIN_S) / _HEALTH_CHECK_S)),
     }

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Label of a Ray node that counts the GPUs that it has in this cluster.
 GPUS_LABEL: Final = "muster.gpus"
 
+#: Seconds that agents have to end beyond their own deadlines: the child's SIGTERM and SIGKILL, a slow disk.
+_ALONE_MARGIN_S: Final = 60.0
+
 #: What Ray takes as the value of a label.
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
@@ -33,6 +36,12 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.
 def label_of(host: str) -> str:
     """Return the value of a host's label: its name, or where Ray does not take that one a digest of it."""
     return host if _LABEL.fullmatch(host) else f"muster-{hashlib.sha256(host.encode()).hexdigest()[:16]}"
+
+
+def longest_alone_s(limits: LimitsConfig) -> float:
+    """Return the seconds that a host's agents may need without the head: to notice, to measure, to write it down."""
+    measuring_s = limits.start_timeout_s + limits.case_timeout_s + limits.collect_timeout_s
+    return max(limits.head_grace_s + measuring_s, limits.host_grace_s) + _ALONE_MARGIN_S
 
 
 class BringUp:
@@ -108,6 +117,7 @@ class BringUp:
             token=self._token,
             tls=tls,
             silence_s=self._limits.host_grace_s,
+            alone_s=longest_alone_s(self._limits),
         )
 
     def _certificate(self, host: str, ip: str) -> TlsMaterial | None:

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from orchestrator.cluster.bringup import longest_alone_s
 from orchestrator.diagnosis import Finding, Level, clock_finding
 from orchestrator.diagnosis.software import minor
 from orchestrator.errors import ClusterError
@@ -53,9 +54,6 @@ PROBE_TIMEOUT_S: Final = 40.0
 
 #: Seconds that a host goes on without the head, at least; longer while agents live there, which end by themselves.
 ORPHAN_GRACE_S: Final = 10.0
-
-#: Seconds that agents have to end beyond their own deadlines: the child's SIGTERM and SIGKILL, a slow disk.
-_ORPHAN_MARGIN_S: Final = 60.0
 
 #: Seconds for Ray's daemons to end.
 STOP_TIMEOUT_S: Final = 20.0
@@ -132,11 +130,8 @@ class HostSession:
         return True
 
     async def _new_keeper(self, reach: Reach) -> Keeper:
-        limits = self._limits
-        longest_s = limits.head_grace_s + limits.start_timeout_s + limits.case_timeout_s + limits.collect_timeout_s
-        return await open_keeper(
-            reach, python=self._base_python, grace_s=ORPHAN_GRACE_S, patience_s=longest_s + _ORPHAN_MARGIN_S
-        )
+        patience_s = longest_alone_s(self._limits)
+        return await open_keeper(reach, python=self._base_python, grace_s=ORPHAN_GRACE_S, patience_s=patience_s)
 
     @property
     def _base_python(self) -> str | None:
@@ -220,7 +215,7 @@ class HostSession:
     async def start_ray(self, order: StartRay) -> RayStarted:
         """Start Ray's daemons there. Raises ClusterError."""
         started = await self._opened.ask(order, RayStarted, timeout_s=order.timeout_s + ANSWER_TIMEOUT_S)
-        self._has_ray = True
+        self._has_ray, self._former = True, None
         return started
 
     async def still_has_ray(self) -> bool:
@@ -230,8 +225,8 @@ class HostSession:
         """
         keeper = self._opened
         if keeper.is_lost:
-            # The first one that was lost has Ray; those after it have nothing.
-            self._former = self._former or keeper.greeting.identity
+            if self._has_ray:  # the first one that was lost has it, and those after it have nothing
+                self._former = self._former or keeper.greeting.identity
             keeper = await self._reach_again()
         if self._has_ray and self._former is not None:
             found = await keeper.ask(FindKeeper(keeper=self._former), KeeperFound, timeout_s=ANSWER_TIMEOUT_S)

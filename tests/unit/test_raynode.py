@@ -99,6 +99,11 @@ def test_ray_gives_a_host_up_later_than_we_do(silence_s: float) -> None:
     assert 3 * int(given_["RAY_health_check_failure_threshold"]) >= silence_s + 60
 
 
+def test_ray_ends_by_itself_where_nobody_else_does_it() -> None:
+    given_ = environment({}, FOLDER, replace(ORDER, alone_s=899.5), code=Path("/code"))
+    assert given_["RAY_gcs_rpc_server_reconnect_timeout_s"] == "900"
+
+
 def test_our_code_comes_before_what_the_person_added() -> None:
     assert python_path({"PYTHONPATH": "/site/a:/site/b"}, Path("/code")) == "/code:/site/a:/site/b"
     assert python_path({}, Path("/code")) == "/code"
