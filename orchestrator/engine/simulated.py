@@ -2,16 +2,16 @@
 
 It ships with the product: ``muster run --simulate`` tries a config out, and the tests of the head run against it. Time
 is virtual: the clock stands still while the head works and jumps to whatever happens next. Results go through the
-same codec as real ones.
+same codec as real ones, and are kept on their invented hosts until they are acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from orchestrator.dispatch.messages import (
     AcknowledgeResult,
@@ -23,9 +23,14 @@ from orchestrator.dispatch.messages import (
     CaseWaiting,
     DeviceLost,
     DeviceReady,
+    HostHeard,
+    HostSilent,
     PrepareDevice,
+    ResultRecovered,
     StartCase,
 )
+from orchestrator.engine.faults import Fault, Silence, merged
+from orchestrator.engine.heartbeat import SILENCE_S
 from orchestrator.engine.invented import (
     PEAK_RATIO,
     PHASE_S,
@@ -36,15 +41,18 @@ from orchestrator.engine.invented import (
     speed_of,
     timing_of,
 )
+from orchestrator.engine.timeline import Course, Timeline
 from workers.codec import from_json, to_json
 from workers.models import UnknownModelError
 from workers.protocol import Ending, Phase, Progress, Result, StoppedBy, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.engine.base import Act, Occurrence
     from workers.protocol import Case, Device
+
+__all__ = ["Fault", "Silence", "SimulatedEngine"]
 
 #: Seconds from ``PrepareDevice`` to ``DeviceReady``.
 PREPARE_S: Final = 1.0
@@ -54,40 +62,10 @@ START_S: Final = PHASE_S[Phase.IMPORT] + PHASE_S[Phase.BUILD]
 FINISH_S: Final = PHASE_S[Phase.PEAK]
 #: Why a case waits.
 HELD: Final = "simulated: the device is held by somebody else"
-#: Seconds that a result needs to reach the head, and that a cancelled child needs to end.
+#: Seconds that a result which is kept on its host needs to reach the head, and that a cancelled child needs to end.
 COLLECT_S: Final = 0.05
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
-    """What goes wrong on command, with a device or with one case."""
-
-    #: The child dies in the middle of these attempts, counted from 1.
-    crash_on_attempts: tuple[int, ...] = ()
-    #: Larger batches do not fit in memory.
-    oom_above_batch_size: int | None = None
-    #: The child starts, and is never heard of again until it is cancelled.
-    hangs: bool = False
-    #: Nothing comes of a cancel.
-    ignores_cancel: bool = False
-    #: Seconds by which the child starts later.
-    start_delay_s: float = 0.0
-    #: Another muster has the device for so many seconds more when a case is given to it.
-    held_for_s: float | None = None
-    #: Of a device: its agent never answers.
-    never_prepares: bool = False
-    #: Of a device: it is lost so many seconds after ``PrepareDevice``.
-    lost_after_s: float | None = None
-
-
 _NO_FAULT: Final = Fault()
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Course:
-    """What some occurrences to come hang on: once it is off, they never happen."""
-
-    is_off: bool = False
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -97,7 +75,9 @@ class _Agent:
     device: Device
     #: FLOP/s.
     speed: float
-    course: _Course = field(default_factory=_Course)
+    #: What is to be heard of it, and what is to happen to it.
+    course: Course = field(default_factory=Course)
+    is_up: bool = False
     attempt: _Attempt | None = None
 
 
@@ -112,8 +92,62 @@ class _Attempt:
     #: When its warm-up begins, and the steps that it would take; ``None`` where it never comes to that.
     started_at: float | None = None
     timing: Timing | None = None
-    is_measured: bool = False
-    course: _Course = field(default_factory=_Course)
+    #: What will come of it, and when that is kept on its host; ``None`` where it hangs.
+    result: Result | None = None
+    kept_at: float | None = None
+    #: It is kept, or is told of by somebody else: a cancel comes too late.
+    is_kept: bool = False
+    #: What is to be heard of it; and what its child does, which goes on where nobody listens.
+    course: Course = field(default_factory=Course)
+    work: Course = field(default_factory=Course)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Up:
+    """An agent is up and looks for what its host keeps."""
+
+    agent: _Agent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Death:
+    """An agent dies."""
+
+    agent: _Agent
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """An attempt has ended, and its host keeps the result."""
+
+    attempt: _Attempt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Missed:
+    """The agents of a silent host take the head for gone: they finish what they do, and end."""
+
+    host: str
+    silence: Silence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Noticed:
+    """The head notices that a host is silent, or that it is heard again."""
+
+    host: str
+    is_silent: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Arrival:
+    """What the head asked for while the host was silent arrives there."""
+
+    act: Act
+
+
+_Happening: TypeAlias = "Occurrence | _Up | _Death | _Kept | _Missed | _Noticed | _Arrival"
 
 
 class SimulatedEngine:
@@ -122,7 +156,8 @@ class SimulatedEngine:
     ``speeds`` gives FLOP/s by device id, instead of one invented from ``seed`` and the device's name; ``noise`` is
     the standard deviation of a step's time as a share of its mean; ``faults`` goes by device id or case key;
     ``lease_timeout_s`` is how long a device that another muster has is waited for; ``epoch_s`` is what a calendar clock
-    shows when the virtual one shows 0, in seconds since 1970.
+    shows when the virtual one shows 0, in seconds since 1970; ``head_timeout_s`` is how long a silence agents bear
+    before they take the head for gone. Faults of hosts go by the host's name.
     """
 
     simulated = True
@@ -136,6 +171,7 @@ class SimulatedEngine:
         faults: Mapping[str, Fault] | None = None,
         lease_timeout_s: float = 3600.0,
         epoch_s: float = 0.0,
+        head_timeout_s: float = 60.0,
     ) -> None:
         self._seed = seed
         self._speeds = dict(speeds or {})
@@ -143,18 +179,54 @@ class SimulatedEngine:
         self._faults = dict(faults or {})
         self._lease_timeout_s = lease_timeout_s
         self._epoch_s = epoch_s
+        self._head_timeout_s = head_timeout_s
         self._now = 0.0
         self._agents: dict[str, _Agent] = {}
         self._attempts: dict[str, _Attempt] = {}
-        self._coming: list[tuple[float, int, _Course, Occurrence]] = []
-        self._serial = itertools.count()
+        #: What hosts keep, by device: results by case key and attempt.
+        self._spools: dict[str, dict[tuple[str, int], Result]] = {}
+        #: The latest attempts whose agents nobody listens to any more, by device.
+        self._orphans: dict[str, _Attempt] = {}
+        #: How many agents of a device have died, and when another one can be brought up.
+        self._deaths: dict[str, int] = {}
+        self._back_at: dict[str, float] = {}
+        #: Hosts that the head knows as silent.
+        self._silent: set[str] = set()
+        self._silences = {name: merged(fault.silences) for name, fault in self._faults.items() if fault.silences}
+        self._timeline: Timeline[_Happening] = Timeline()
+        #: All that is heard of devices which are gone; off once nobody listens.
+        self._ear = Course()
+        for host in self._silences:
+            self._expect_silences(host)
 
     def now(self) -> float:
         """Return seconds of virtual time since the engine was made."""
         return self._now
 
     async def start(self, act: Act) -> None:
-        """Begin ``act``; what a device that is gone is told comes to nothing."""
+        """Begin ``act``; what a device that is gone is told comes to nothing, and a silent host hears it later."""
+        device_id = self._device_id_of(act)
+        silence = None if device_id is None else self._silence_at(_host_of(device_id), self._now)
+        if silence is None:
+            self._do(act)
+        elif isinstance(act, PrepareDevice):
+            self._prepare_unreachable(act, silence)
+        else:
+            self._timeline.expect(Course(), silence.until_s + COLLECT_S, _Arrival(act=act))
+
+    def _device_id_of(self, act: Act) -> str | None:
+        match act:
+            case PrepareDevice():
+                return act.device.id
+            case StartCase():
+                return act.case.device.id
+            case CancelCase():
+                attempt = self._attempts.get(act.case_key)
+                return None if attempt is None else attempt.case.device.id
+            case _:
+                return act.device_id
+
+    def _do(self, act: Act) -> None:
         match act:
             case PrepareDevice():
                 self._prepare(act.device)
@@ -163,7 +235,7 @@ class SimulatedEngine:
             case CancelCase():
                 self._cancel(act)
             case AcknowledgeResult():
-                pass  # nothing is kept here beyond its telling
+                self._spools.get(act.device_id, {}).pop((act.case_key, act.attempt), None)
             case _:
                 self._release(act.device_id)
 
@@ -174,73 +246,185 @@ class SimulatedEngine:
         under way and no ``until`` is given, which would be to wait for ever.
         """
         await asyncio.sleep(0)  # whoever else lives on the loop gets a turn, although nothing is waited for
-        coming = self._next_instant()
-        if coming is None and until is None:
-            raise RuntimeError("the simulated lab has nothing under way, and nobody said until when to wait")
-        if coming is None or (until is not None and until < coming):
-            self._now = max(self._now, until or 0.0)
-            return ()
-        self._now = max(self._now, coming)
-        return tuple(self._take(coming))
+        while True:
+            coming = self._timeline.next_at
+            if coming is None and until is None:
+                raise RuntimeError("the simulated lab has nothing under way, and nobody said until when to wait")
+            if coming is None or (until is not None and until < coming):
+                self._now = max(self._now, until or 0.0)
+                return ()
+            self._now = max(self._now, coming)
+            if taken := tuple(self._take(coming)):
+                return taken
 
     async def close(self) -> None:
-        """Forget every agent and all that was still to come of it."""
+        """Forget every agent and all that was still to come; hosts keep the results that nobody acknowledged."""
         self._agents.clear()
         self._attempts.clear()
-        self._coming.clear()
+        self._orphans.clear()
+        self._timeline.clear()
+
+    def abandon(self) -> None:
+        """Have the head die: its agents finish what they do, keep it on their hosts, and end; another head may come.
+
+        That one uses this same engine, as real heads use the same hosts.
+        """
+        for device_id in list(self._agents):
+            self._orphan(device_id)
+        self._ear.is_off = True
+        self._ear = Course()
+        self._silent.clear()
+
+    def kept(self) -> Iterator[Result]:
+        """Give every result that hosts still keep."""
+        for spool in self._spools.values():
+            yield from spool.values()
 
     # --- what happens next ---
 
-    def _expect(self, course: _Course, at: float, occurrence: Occurrence) -> None:
-        heapq.heappush(self._coming, (at, next(self._serial), course, occurrence))
+    def _take(self, instant: float) -> Iterator[Occurrence]:
+        while self._timeline.next_at == instant:
+            course, happening = self._timeline.pop()
+            match happening:
+                case _Up():
+                    yield from self._up(happening.agent, instant)
+                case _Death():
+                    self._die(happening)
+                case _Kept():
+                    self._keep(happening.attempt)
+                case _Missed():
+                    self._miss_head(happening)
+                case _Noticed():
+                    yield from self._notice(happening, instant)
+                case _Arrival():
+                    self._do(happening.act)
+                case _:
+                    yield from self._tell(course, happening, instant)
 
-    def _next_instant(self) -> float | None:
-        while self._coming and self._coming[0][2].is_off:
-            heapq.heappop(self._coming)
-        return self._coming[0][0] if self._coming else None
+    def _tell(self, course: Course, occurrence: Occurrence, instant: float) -> Iterator[Occurrence]:
+        """Tell of something, or hold it back while its host is silent; progress is not worth that."""
+        silence = self._silence_at(self._host_of(occurrence), instant)
+        if silence is None:
+            if isinstance(occurrence, CaseFinished):
+                attempt = self._attempts.pop(occurrence.case_key)
+                attempt.agent.attempt = None
+            yield occurrence
+        elif not isinstance(occurrence, Progress):
+            self._timeline.expect(course, silence.until_s, dataclasses.replace(occurrence, at=silence.until_s))
 
-    def _take(self, instant: float) -> list[Occurrence]:
-        taken: list[Occurrence] = []
-        while self._next_instant() == instant:
-            occurrence = heapq.heappop(self._coming)[3]
-            self._note(occurrence)
-            taken.append(occurrence)
-        return taken
-
-    def _note(self, occurrence: Occurrence) -> None:
+    def _host_of(self, occurrence: Occurrence) -> str:
         match occurrence:
-            case CaseMeasured():
-                self._attempts[occurrence.case_key].is_measured = True
-            case CaseFinished():
-                self._attempts.pop(occurrence.case_key).agent.attempt = None
-            case DeviceLost():
-                self._release(occurrence.device_id)
+            case DeviceReady() | DeviceLost():
+                return _host_of(occurrence.device_id)
+            case HostSilent() | HostHeard():
+                return occurrence.host
             case _:
-                pass
+                return self._attempts[occurrence.case_key].case.device.host
 
-    # --- acts ---
+    # --- hosts that are silent ---
+
+    def _expect_silences(self, host: str) -> None:
+        for silence in self._silences[host]:
+            if silence.for_s > SILENCE_S:
+                noticed_at = silence.from_s + SILENCE_S
+                self._timeline.expect(Course(), noticed_at, _Noticed(host=host, is_silent=True))
+                self._timeline.expect(Course(), silence.until_s, _Noticed(host=host, is_silent=False))
+            if silence.for_s > self._head_timeout_s:
+                missed = _Missed(host=host, silence=silence)
+                self._timeline.expect(Course(), silence.from_s + self._head_timeout_s, missed)
+
+    def _silence_at(self, host: str, at: float) -> Silence | None:
+        return next((each for each in self._silences.get(host, ()) if each.from_s <= at < each.until_s), None)
+
+    def _notice(self, noticed: _Noticed, instant: float) -> Iterator[Occurrence]:
+        host = noticed.host
+        if noticed.is_silent and any(agent.device.host == host and agent.is_up for agent in self._agents.values()):
+            self._silent.add(host)
+            yield HostSilent(at=instant, host=host)
+        elif not noticed.is_silent and host in self._silent:
+            self._silent.remove(host)
+            yield HostHeard(at=instant, host=host)
+
+    def _miss_head(self, missed: _Missed) -> None:
+        reason = f"simulated: heard nothing of the head for {self._head_timeout_s:g} s and ended"
+        for device_id in [each for each, agent in self._agents.items() if agent.device.host == missed.host]:
+            self._orphan(device_id)
+            self._lose(device_id, missed.silence.until_s, reason)
+
+    def _orphan(self, device_id: str) -> None:
+        """Let go of an agent that lives on without a head: what its child does is kept, and told to nobody."""
+        agent = self._agents.pop(device_id)
+        agent.course.is_off = True
+        if agent.attempt is not None:
+            agent.attempt.course.is_off = True
+            self._attempts.pop(agent.attempt.case.key)
+            self._orphans[device_id] = agent.attempt
+
+    # --- agents ---
+
+    def _prepare_unreachable(self, act: PrepareDevice, silence: Silence) -> None:
+        """Try to bring up an agent on a host that is silent: in vain, unless it is heard again soon."""
+        given_up_at = self._now + SILENCE_S
+        if silence.until_s > given_up_at:
+            self._release(act.device.id)
+            self._lose(act.device.id, given_up_at, f"simulated: {act.device.host} cannot be reached")
+        else:
+            self._timeline.expect(self._ear, silence.until_s, _Arrival(act=act))
+
+    def _lose(self, device_id: str, at: float, reason: str) -> None:
+        self._timeline.expect(self._ear, at, DeviceLost(at=at, device_id=device_id, reason=reason))
 
     def _prepare(self, device: Device) -> None:
+        self._release(device.id)
+        if self._now < self._back_at.get(device.id, 0.0):
+            self._lose(device.id, self._now + PREPARE_S, "simulated: no agent can be brought up")
+            return
         fault = self._faults.get(device.id, _NO_FAULT)
         speed = self._speeds[device.id] if device.id in self._speeds else speed_of(device, self._seed)
         agent = self._agents[device.id] = _Agent(device=device, speed=speed)
         if not fault.never_prepares:
-            ready_at = self._now + PREPARE_S
-            self._expect(agent.course, ready_at, DeviceReady(at=ready_at, device_id=device.id))
-        if fault.lost_after_s is not None:
-            lost_at = self._now + fault.lost_after_s
+            self._timeline.expect(agent.course, self._now + PREPARE_S, _Up(agent=agent))
+        if fault.lost_after_s is not None and self._deaths.get(device.id, 0) < fault.losses:
             reason = f"simulated: lost after {fault.lost_after_s:g} s"
-            self._expect(agent.course, lost_at, DeviceLost(at=lost_at, device_id=device.id, reason=reason))
+            death = _Death(agent=agent, reason=reason)
+            self._timeline.expect(agent.course, self._now + fault.lost_after_s, death)
+
+    def _up(self, agent: _Agent, instant: float) -> Iterator[Occurrence]:
+        """Tell what the host keeps of the device, and that its agent is up."""
+        silence = self._silence_at(agent.device.host, instant)
+        if silence is not None:
+            self._timeline.expect(agent.course, silence.until_s, _Up(agent=agent))
+            return
+        agent.is_up = True
+        for (key, number), result in self._spools.get(agent.device.id, {}).items():
+            yield ResultRecovered(at=instant, case_key=key, attempt=number, result=result)
+        yield DeviceReady(at=instant, device_id=agent.device.id)
+
+    def _die(self, death: _Death) -> None:
+        device_id = death.agent.device.id
+        back_after_s = self._faults[device_id].back_after_s
+        self._deaths[device_id] = self._deaths.get(device_id, 0) + 1
+        self._back_at[device_id] = math.inf if back_after_s is None else self._now + back_after_s
+        self._release(device_id)
+        self._lose(device_id, self._now, death.reason)
 
     def _release(self, device_id: str) -> None:
-        """Let go of a device, and of the attempt that is on it."""
+        """End the agent of a device, and the attempt that is on it; what is kept already stays."""
         agent = self._agents.pop(device_id, None)
         if agent is None:
             return
         agent.course.is_off = True
         if agent.attempt is not None:
-            agent.attempt.course.is_off = True
+            agent.attempt.course.is_off = agent.attempt.work.is_off = True
             del self._attempts[agent.attempt.case.key]
+
+    def _keep(self, attempt: _Attempt) -> None:
+        attempt.is_kept = True
+        if attempt.result is not None:
+            spool = self._spools.setdefault(attempt.case.device.id, {})
+            spool[attempt.case.key, attempt.number] = attempt.result
+
+    # --- attempts ---
 
     def _start_case(self, case: Case, number: int) -> None:
         agent = self._agents.get(case.device.id)
@@ -248,6 +432,8 @@ class SimulatedEngine:
             return
         attempt = _Attempt(agent=agent, case=case, number=number, requested_at=self._now)
         agent.attempt = self._attempts[case.key] = attempt
+        if self._has_result(attempt):
+            return
         faults = self._faults_of(case)
         granted_at = self._wait(attempt, faults)
         if granted_at is None:
@@ -258,60 +444,86 @@ class SimulatedEngine:
             return
         self._play(attempt, started_at, faults)
 
+    def _has_result(self, attempt: _Attempt) -> bool:
+        """Tell, without another try, the result of this very attempt that is kept, or that an orphan works on."""
+        key, number = attempt.case.key, attempt.number
+        result = self._spools.get(attempt.case.device.id, {}).get((key, number))
+        kept_at, orphan = self._now, self._orphan_on(attempt.case.device.id)
+        if orphan is not None and (orphan.case.key, orphan.number) == (key, number):
+            result, kept_at = orphan.result, orphan.kept_at or self._now
+            self._expect(attempt, self._now, CaseWaiting(at=self._now, case_key=key, attempt=number, reason=HELD))
+        if result is None:
+            return False
+        attempt.is_kept = True
+        told_at = kept_at + COLLECT_S
+        self._expect(attempt, told_at, CaseFinished(at=told_at, case_key=key, attempt=number, result=result))
+        return True
+
+    def _orphan_on(self, device_id: str) -> _Attempt | None:
+        """Return the attempt that an agent without a head is still at on a device."""
+        orphan = self._orphans.get(device_id)
+        is_at_work = orphan is not None and orphan.kept_at is not None and orphan.kept_at > self._now
+        return orphan if is_at_work else None
+
     def _wait(self, attempt: _Attempt, faults: Sequence[Fault]) -> float | None:
         """Return when the device is ours, ``None`` where that takes longer than we would wait."""
-        held_for_s = max((fault.held_for_s for fault in faults if fault.held_for_s is not None), default=None)
-        if held_for_s is None:
+        waits_s = [fault.held_for_s for fault in faults if fault.held_for_s is not None]
+        orphan = self._orphan_on(attempt.case.device.id)
+        if orphan is not None and orphan.kept_at is not None:
+            waits_s.append(orphan.kept_at - self._now)
+        if not waits_s:
             return self._now
+        held_for_s = max(waits_s)
         key, number = attempt.case.key, attempt.number
-        waiting = CaseWaiting(at=self._now, case_key=key, attempt=number, reason=HELD)
-        self._expect(attempt.course, self._now, waiting)
+        self._expect(attempt, self._now, CaseWaiting(at=self._now, case_key=key, attempt=number, reason=HELD))
         if held_for_s > self._lease_timeout_s:
             reason = f"{HELD}, and was not free within {self._lease_timeout_s:g} s"
             self._finish(attempt, self._now + self._lease_timeout_s, Verdict.BUSY, reason)
             return None
         granted_at = self._now + held_for_s
-        self._expect(attempt.course, granted_at, CaseGranted(at=granted_at, case_key=key, attempt=number))
+        self._expect(attempt, granted_at, CaseGranted(at=granted_at, case_key=key, attempt=number))
         return granted_at
 
     def _play(self, attempt: _Attempt, started_at: float, faults: Sequence[Fault]) -> None:
         """Expect what an attempt that could begin will tell."""
         key, number = attempt.case.key, attempt.number
-        self._expect(attempt.course, started_at, CaseStarted(at=started_at, case_key=key, attempt=number))
+        self._expect(attempt, started_at, CaseStarted(at=started_at, case_key=key, attempt=number))
         if any(fault.hangs for fault in faults):
             return
         timing = timing_of(attempt.case, number, speed=attempt.agent.speed, noise=self._noise, seed=self._seed)
         attempt.started_at, attempt.timing = started_at, timing
         middle_at = started_at + timing.warmup_s + timing.measure_s / 2
-        self._expect(attempt.course, middle_at, _half_way(attempt, timing))
+        self._expect(attempt, middle_at, _half_way(attempt, timing))
         if any(number in fault.crash_on_attempts for fault in faults):
             ending = Ending(signal="SIGSEGV")
             self._finish(attempt, middle_at, Verdict.CRASHED, "simulated: the child was ended by SIGSEGV", ending)
             return
         measured_at = started_at + timing.warmup_s + timing.measure_s + FINISH_S
-        self._expect(attempt.course, measured_at, CaseMeasured(at=measured_at, case_key=key, attempt=number))
+        self._expect(attempt, measured_at, CaseMeasured(at=measured_at, case_key=key, attempt=number))
         self._finish(attempt, measured_at + COLLECT_S, Verdict.OK, None)
 
     def _cancel(self, act: CancelCase) -> None:
         """End an attempt, unless it is over, or measured: then its result is on the way."""
         attempt = self._attempts.get(act.case_key)
-        if attempt is None or attempt.is_measured or any(f.ignores_cancel for f in self._faults_of(attempt.case)):
+        if attempt is None or attempt.is_kept or any(f.ignores_cancel for f in self._faults_of(attempt.case)):
             return
-        attempt.course.is_off = True
-        attempt.course = _Course()
+        attempt.course.is_off = attempt.work.is_off = True
+        attempt.course, attempt.work = Course(), Course()
         self._finish(attempt, self._now + COLLECT_S, act.verdict, act.reason, Ending(signal="SIGTERM"))
 
     def _finish(
         self, attempt: _Attempt, at: float, verdict: Verdict, reason: str | None, ending: Ending | None = None
     ) -> None:
+        """Expect the end of an attempt: its host keeps the result a moment before the head has it."""
         result = self._result_of(attempt, at, verdict, reason, ending or Ending(exit_code=0))
-        finished = CaseFinished(
-            at=at,
-            case_key=attempt.case.key,
-            attempt=attempt.number,
-            result=from_json(Result, to_json(result)),
-        )
-        self._expect(attempt.course, at, finished)
+        attempt.result = from_json(Result, to_json(result))
+        attempt.kept_at = max(self._now, at - COLLECT_S)
+        self._timeline.expect(attempt.work, attempt.kept_at, _Kept(attempt=attempt))
+        key, number = attempt.case.key, attempt.number
+        self._expect(attempt, at, CaseFinished(at=at, case_key=key, attempt=number, result=attempt.result))
+
+    def _expect(self, attempt: _Attempt, at: float, occurrence: Occurrence) -> None:
+        self._timeline.expect(attempt.course, at, occurrence)
 
     def _result_of(self, attempt: _Attempt, at: float, verdict: Verdict, reason: str | None, ending: Ending) -> Result:
         """Return the result of an attempt that ends at ``at``: what was timed until then."""
@@ -363,3 +575,7 @@ def _half_way(attempt: _Attempt, timing: Timing) -> Progress:
         max_steps=attempt.case.sampling.max_steps,
         last_ms=timing.samples_ms[step],
     )
+
+
+def _host_of(device_id: str) -> str:
+    return device_id.partition("/")[0]

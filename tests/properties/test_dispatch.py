@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.dispatch.machine import Dispatcher
 from orchestrator.dispatch.messages import (
-    CancelCase,
     CaseFinished,
     CaseGranted,
     CaseMeasured,
@@ -22,19 +21,21 @@ from orchestrator.dispatch.messages import (
     DeadlinePassed,
     DeviceLost,
     DeviceReady,
+    HostHeard,
+    HostSilent,
     PrepareDevice,
-    RecordAttempt,
-    RecordVerdict,
-    ReleaseDevice,
+    PutAside,
+    ResultRecovered,
     StartCase,
     StopRequested,
 )
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
-from orchestrator.dispatch.state import DeviceState
+from orchestrator.dispatch.transitions import DeviceState
 from orchestrator.engine.simulated import Fault, SimulatedEngine
 from orchestrator.runner import Runner, Stopper
 from tests.builders import a_case, a_device, a_result, a_sampling, a_workload
-from workers.protocol import DeviceKind, Verdict
+from tests.properties.watching import Watch
+from workers.protocol import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +60,10 @@ dispatch_settings = st.builds(
     case_timeout_s=durations_s,
     collect_timeout_s=durations_s,
     cancel_timeout_s=durations_s,
+    retry_delay_s=st.sampled_from([0.0, 0.0, 3.0]),
+    queue_timeout_s=st.sampled_from([5.0, 1e5, 1e5]),
+    host_grace_s=st.sampled_from([0.0, 4.0, 30.0]),
+    quarantine_after=st.sampled_from([0, 0, 1, 2]),
 )
 
 
@@ -71,83 +76,6 @@ def plan(of: Sequence[Device]) -> tuple[Case, ...]:
 
 
 plans = st.lists(devices, min_size=1, max_size=12).map(plan)
-
-
-@dataclass
-class Watch:
-    """Looks at events and commands from outside, and knows nothing of how the dispatcher keeps its books."""
-
-    cases: tuple[Case, ...]
-    settings: DispatchSettings
-
-    def __post_init__(self) -> None:
-        self.device_of = {case.key: case.device for case in self.cases}
-        self.active: dict[str, tuple[str, int]] = {}
-        self.begun: Counter[str] = Counter()
-        self.first_begun: dict[str, list[str]] = {}
-        self.verdicts: dict[str, Verdict] = {}
-        self.prepared: set[str] = set()
-        self.released: Counter[str] = Counter()
-        self.stopped = False
-
-    def event(self, event: Event) -> None:
-        if isinstance(event, StopRequested):
-            self.stopped = True
-        if isinstance(event, CaseFinished):
-            device_id = self.device_of[event.case_key].id
-            if self.active.get(device_id) == (event.case_key, event.attempt):
-                del self.active[device_id]
-
-    def command(self, command: Command) -> None:
-        match command:
-            case PrepareDevice():
-                assert command.device.id not in self.prepared
-                self.prepared.add(command.device.id)
-            case StartCase():
-                self._started(command)
-            case CancelCase():
-                device_id = self.device_of[command.case_key].id
-                assert self.active[device_id] == (command.case_key, command.attempt)
-            case RecordAttempt():
-                device_id = self.device_of[command.case_key].id
-                assert self.active.pop(device_id) == (command.case_key, command.attempt)
-            case RecordVerdict():
-                assert command.case_key not in self.verdicts, "finished twice"
-                assert command.case_key not in [key for key, _ in self.active.values()], "finished while at work"
-                self.verdicts[command.case_key] = command.verdict
-            case ReleaseDevice():
-                self.released[command.device_id] += 1
-                assert self.released[command.device_id] == 1
-                assert command.device_id not in self.active
-
-    def _started(self, command: StartCase) -> None:
-        case, device = command.case, command.case.device
-        assert device.id in self.prepared
-        assert not self.released[device.id]
-        assert not self.stopped
-        assert case.key not in self.verdicts
-        assert device.id not in self.active, "two cases at a time on one device"
-        self.begun[case.key] += 1
-        assert command.attempt == self.begun[case.key] <= self.settings.attempts
-        self.active[device.id] = (case.key, command.attempt)
-        beside = [self.device_of[key] for key, _ in self.active.values() if self.device_of[key].host == device.host]
-        if len(beside) > 1:
-            assert self.settings.host_concurrency is not HostConcurrency.EXCLUSIVE
-            is_together = self.settings.host_concurrency is HostConcurrency.TOGETHER
-            assert is_together or DeviceKind.CPU not in [other.kind for other in beside]
-        if command.attempt == 1:
-            order = self.first_begun.setdefault(device.id, [])
-            order.append(case.key)
-            mine = [other.key for other in self.cases if other.device == device]
-            assert order == mine[: len(order)]
-
-    def at_the_end(self, dispatcher: Dispatcher) -> None:
-        assert dispatcher.is_done
-        assert dispatcher.next_deadline is None
-        assert not self.active, "an attempt never ended"
-        assert set(self.verdicts) == {case.key for case in self.cases}, "a case was lost"
-        closed = {DeviceState.RELEASED, DeviceState.LOST}
-        assert all(view.state in closed for view in dispatcher.devices())
 
 
 @dataclass
@@ -164,17 +92,26 @@ class Child:
 class DispatchMachine(RuleBasedStateMachine):
     """A lab whose devices say, in any order and with any delay, whatever agents could say."""
 
-    @initialize(cases=plans, given=dispatch_settings)
-    def begin(self, cases: tuple[Case, ...], given: DispatchSettings) -> None:
+    @initialize(cases=plans, given=dispatch_settings, before=st.lists(st.integers(0, 2), min_size=12, max_size=12))
+    def begin(self, cases: tuple[Case, ...], given: DispatchSettings, before: list[int]) -> None:
         self.at = 0.0
-        self.dispatcher = Dispatcher(cases, given)
-        self.watch = Watch(cases, given)
+        made = {case.key: number for case, number in zip(cases, before, strict=False)}
+        self.dispatcher = Dispatcher(cases, given, attempts_before=made)
+        self.watch = Watch(cases, given, made)
         self.unready: list[str] = []
         self.alive: list[str] = []
         self.children: list[Child] = []
+        #: Attempts whose agents are gone; their hosts may keep a result.
+        self.missing: list[Child] = []
+        #: Hosts whose silence was told.
+        self.silent: list[str] = []
+        self.taken: set[tuple[str, int]] = set()
         self.obey(self.dispatcher.begin(self.at))
 
     def hear(self, event: Event) -> None:
+        if isinstance(event, CaseFinished | ResultRecovered) and self.dispatcher.awaits(event.case_key, event.attempt):
+            assert (event.case_key, event.attempt) not in self.taken, "taken twice"
+            self.taken.add((event.case_key, event.attempt))
         self.watch.event(event)
         self.obey(self.dispatcher.handle(event))
         self.dispatcher.check_invariants()
@@ -183,8 +120,9 @@ class DispatchMachine(RuleBasedStateMachine):
         for command in commands:
             self.watch.command(command)
             if isinstance(command, PrepareDevice):
-                self.unready.append(command.device.id)
-                self.alive.append(command.device.id)
+                for known in (self.unready, self.alive):
+                    if command.device.id not in known:
+                        known.append(command.device.id)
             if isinstance(command, StartCase):
                 self.children.append(Child(command.case, command.attempt))
 
@@ -202,12 +140,63 @@ class DispatchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(data=st.data(), is_told_again=st.booleans(), chance=st.integers(1, 12))
     def a_device_is_lost(self, data: st.DataObject, is_told_again: bool, chance: int) -> None:
-        if chance != SELDOM:
+        if chance not in (SELDOM, SELDOM + 1, SELDOM + 2):
             return
+        is_final = chance == SELDOM
         device_id = data.draw(st.sampled_from(self.alive))
         if not is_told_again:
             self.alive.remove(device_id)
-        self.hear(DeviceLost(at=self.at, device_id=device_id, reason="gone"))
+        self.unready = [each for each in self.unready if each != device_id]
+        self.missing += [child for child in self.children if child.case.device.id == device_id]
+        self.children = [child for child in self.children if child.case.device.id != device_id]
+        self.hear(DeviceLost(at=self.at, device_id=device_id, reason="gone", is_final=is_final))
+
+    @precondition(lambda self: any(device.state is DeviceState.AWAY for device in self.dispatcher.devices()))
+    @rule(data=st.data())
+    def somebody_comes_back(self, data: st.DataObject) -> None:
+        self.a_deadline_passes()
+        if self.unready:
+            self.a_device_is_ready(data)
+
+    @precondition(lambda self: self.missing_of_unready())
+    @rule(data=st.data(), verdict=st.sampled_from([Verdict.OK, Verdict.CRASHED, Verdict.CANCELLED]))
+    def a_result_is_recovered(self, data: st.DataObject, verdict: Verdict) -> None:
+        self.recover(data.draw(st.sampled_from(self.missing_of_unready())), verdict)
+
+    @precondition(lambda self: self.unready)
+    @rule(data=st.data(), verdict=st.sampled_from([Verdict.OK, Verdict.CRASHED, Verdict.OOM]), ahead=st.integers(0, 2))
+    def a_result_of_an_earlier_head_is_recovered(self, data: st.DataObject, verdict: Verdict, ahead: int) -> None:
+        unbegun = [
+            case for case in self.watch.cases if case.device.id in self.unready and not self.watch.begun[case.key]
+        ]
+        if unbegun:
+            case = data.draw(st.sampled_from(unbegun))
+            self.recover(Child(case, self.watch.before[case.key] + ahead), verdict)
+
+    def missing_of_unready(self) -> list[Child]:
+        return [child for child in self.missing if child.case.device.id in self.unready]
+
+    def recover(self, child: Child, verdict: Verdict) -> None:
+        result = a_result(child.case, child.attempt, verdict=verdict)
+        self.hear(ResultRecovered(at=self.at, case_key=child.case.key, attempt=child.attempt, result=result))
+
+    @precondition(lambda self: self.missing)
+    @rule(data=st.data())
+    def a_result_comes_late(self, data: st.DataObject) -> None:
+        child = data.draw(st.sampled_from(self.missing))
+        self.missing.remove(child)
+        result = a_result(child.case, child.attempt)
+        self.hear(CaseFinished(at=self.at, case_key=child.case.key, attempt=child.attempt, result=result))
+
+    @rule(data=st.data(), chance=st.integers(1, 12))
+    def a_host_falls_silent_or_is_heard(self, data: st.DataObject, chance: int) -> None:
+        host = data.draw(st.sampled_from(sorted({case.device.host for case in self.watch.cases})))
+        if host in self.silent:
+            self.silent.remove(host)
+            self.hear(HostHeard(at=self.at, host=host))
+        elif chance in (SELDOM, SELDOM + 1):
+            self.silent.append(host)
+            self.hear(HostSilent(at=self.at, host=host))
 
     def beginning(self, *, is_waiting: bool) -> list[Child]:
         return [
@@ -248,7 +237,7 @@ class DispatchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.children)
     @rule(
         data=st.data(),
-        verdict=st.sampled_from([Verdict.OK, Verdict.CRASHED, Verdict.CRASHED, Verdict.OOM, Verdict.BUSY]),
+        verdict=st.sampled_from([Verdict.OK, Verdict.OOM, Verdict.BUSY, Verdict.TIMEOUT] + 2 * [Verdict.CRASHED]),
     )
     def a_case_finishes(self, data: st.DataObject, verdict: Verdict) -> None:
         child = data.draw(st.sampled_from(self.children))
@@ -276,7 +265,7 @@ class DispatchMachine(RuleBasedStateMachine):
         """Whatever came before, and though nobody says another word: the deadlines alone end every run."""
         if not hasattr(self, "dispatcher"):
             return
-        for _ in range(4 * len(self.watch.cases) * self.watch.settings.attempts + len(self.watch.prepared)):
+        for _ in range(60 * len(self.watch.cases) * self.watch.settings.attempts):
             if self.dispatcher.next_deadline is None:
                 break
             self.a_deadline_passes()
@@ -284,7 +273,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
 
 TestDispatch = DispatchMachine.TestCase
-TestDispatch.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestDispatch.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 
 
 # --- the same promises with the runner and the simulated engine ------------------------------------------------
@@ -299,6 +288,8 @@ faults = st.builds(
     held_for_s=st.sampled_from([None, None, 0.0, 5.0, 5000.0]),
     never_prepares=st.booleans(),
     lost_after_s=st.sampled_from([None, None, 0.5, 6.0, 30.0]),
+    back_after_s=st.sampled_from([None, 0.0, 3.0, 20.0]),
+    losses=st.integers(1, 3),
 )
 
 
@@ -316,6 +307,12 @@ class Kept:
         assert case_key not in self.verdicts
         self.verdicts[case_key] = verdict
 
+    def save_late(self, run_id: str, result: Result) -> bool:
+        return (result.case_key, result.attempt) not in self.attempts
+
+    def put_aside(self, run_id: str, command: PutAside) -> None:
+        pass
+
 
 class Onlooker:
     """Passes everything on to the watch, and asks for a stop at the moment that it was given."""
@@ -326,28 +323,12 @@ class Onlooker:
         self.left = stop_after
 
     def heard(self, news: Event | Progress | Command) -> None:
-        if isinstance(news, Event_):
-            self.watch.event(news)
-        elif isinstance(news, Command_):
-            self.watch.command(news)
+        self.watch.event(news)
+        self.watch.command(news)
         if self.left is not None:
             self.left -= 1
             if self.left == 0:
                 self.stop()
-
-
-Event_: Any = (
-    DeviceReady,
-    DeviceLost,
-    CaseWaiting,
-    CaseGranted,
-    CaseStarted,
-    CaseMeasured,
-    CaseFinished,
-    DeadlinePassed,
-    StopRequested,
-)
-Command_: Any = (PrepareDevice, StartCase, CancelCase, ReleaseDevice, RecordAttempt, RecordVerdict)
 
 
 @settings(max_examples=150, deadline=None)
