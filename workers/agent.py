@@ -49,6 +49,7 @@ from workers.protocol import (
     Result,
     Verdict,
 )
+from workers.strays import end_orphans
 from workers.version import VERSION
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class DeviceAgent:
         self._news = _News()
         self._host_facts = _HostFacts(self._device.host)
         self._is_idle = threading.Condition()
+        end_orphans()  # an agent that was killed may have left something on the device
         self._turn: _Turn | None = None
         self._child: ChildProcess | None = None
         self._is_shut_down = False

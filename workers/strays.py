@@ -2,12 +2,14 @@
 
 A process inherits the environment of whoever starts it, also through a double fork and into a session of its own. One
 that wipes its environment before it starts another program is not found, and one of another user is not looked at:
-nothing without the mark is ever signalled. Standard library only.
+nothing without the mark is ever signalled. The mark also names the process that put it on: should that one be killed,
+whoever comes next on the host can end what it left. Standard library only.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The variable that holds a child's mark.
 VARIABLE: Final = "MUSTER_ATTEMPT"
+
+_NAMED: Final = re.compile(r"(\d+)-(\d+)-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,32 +42,19 @@ class Swept:
 
 
 class Mark:
-    """A variable with a value that nobody else has."""
+    """A variable with a value that nobody else has: who put it on, as id and start, and something random."""
 
     def __init__(self) -> None:
-        self._value = secrets.token_hex(16)
-        self._entry = f"{VARIABLE}={self._value}".encode()
+        itself = look(os.getpid())
+        self._value = f"{os.getpid()}-{0 if itself is None else itself.started}-{secrets.token_hex(16)}"
 
     def put_on(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Return ``variables`` with the mark."""
         return {**variables, VARIABLE: self._value}
 
-    def bearers(self, *, since: int, proc: Path = Path("/proc")) -> tuple[Process, ...]:
+    def bearers(self, *, since: int) -> tuple[Process, ...]:
         """Return the living processes of this user with the mark, none older than ``since`` (ticks since boot)."""
-        return tuple(
-            process
-            for pid in _own_pids(proc)
-            if (process := look(pid, proc)) is not None
-            and process.started >= since
-            and not process.is_zombie
-            and self._is_on(proc / str(pid) / "environ")
-        )
-
-    def _is_on(self, environment: Path) -> bool:
-        try:
-            return self._entry in environment.read_bytes().split(b"\0")
-        except OSError:  # it has ended, or is not ours to look at
-            return False
+        return tuple(process for process in _own(since) if _mark_of(process) == self._value)
 
 
 def sweep(mark: Mark, child: int, *, since: int) -> Swept:
@@ -78,15 +69,47 @@ def sweep(mark: Mark, child: int, *, since: int) -> Swept:
     return Swept(left=kill(others), strays=tuple(strays.values()))
 
 
-def _own_pids(proc: Path) -> Iterator[int]:
-    for entry in os.listdir(proc):  # noqa: PTH208  # only the names
+def end_orphans() -> tuple[Process, ...]:
+    """End what bears the mark of a process that has ended without having swept; return what not even SIGKILL ended."""
+    return kill(lambda: tuple(process for process in _own(since=0) if _is_orphaned(process)))
+
+
+def _is_orphaned(process: Process) -> bool:
+    named = _NAMED.match(_mark_of(process) or "")
+    # In another namespace other processes have these ids; and whoever is unknown there may live.
+    if named is None or not _is_in_our_namespace(process.pid):
+        return False
+    owner = look(int(named[1]))
+    return owner is None or owner.is_zombie or owner.started != int(named[2])
+
+
+def _is_in_our_namespace(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return False
+
+
+def _mark_of(process: Process) -> str | None:
+    try:
+        variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is not ours to look at
+        return None
+    prefix = f"{VARIABLE}=".encode()
+    return next((each[len(prefix) :].decode(errors="replace") for each in variables if each.startswith(prefix)), None)
+
+
+def _own(since: int) -> Iterator[Process]:
+    """Give the living processes of this user that are not older than ``since``."""
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # only the names
         if entry.isdecimal():
             try:
-                owner = (proc / entry).stat().st_uid
+                owner = Path(f"/proc/{entry}").stat().st_uid
             except OSError:  # it has ended
                 continue
-            if owner == os.geteuid():
-                yield int(entry)
+            process = look(int(entry)) if owner == os.geteuid() else None
+            if process is not None and process.started >= since and not process.is_zombie:
+                yield process
 
 
 def _group_of(pid: int) -> int | None:

@@ -8,6 +8,7 @@ import math
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from workers.process import (
     Silence,
 )
 from workers.protocol import Ending
+from workers.strays import end_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +61,11 @@ def has_gone(pid: int) -> bool:
     """True once the process has ended, reaped or not."""
     process = look(pid)
     return process is None or process.is_zombie or await_one((process,), soon())
+
+
+def has_ended(pid: int) -> bool:
+    process = look(pid)
+    return process is None or process.is_zombie
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +260,8 @@ DOUBLE_FORK = (
     "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
     "        os.write(1, b'%d\\n' % os.getpid())\n        time.sleep(600)\n    os._exit(0)\nos.wait()\n"
 )
+#: A child that goes on, in a session of its own.
+UNSWEPT = "import os, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)"
 KILLS_ITSELF = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
@@ -305,6 +314,36 @@ def test_nothing_without_the_mark_is_ended_and_its_chatter_is_not_waited_for() -
     assert daemon.is_running()
     daemon.kill()
     assert has_gone(pid)
+
+
+#: A parent that is killed, and a stray of its child that nobody swept; a second one has a parent that lives.
+_KILLED_PARENT = (
+    "import math, os, signal, sys\nfrom workers.process import ChildProcess\n"
+    "child = ChildProcess([sys.executable, '-c', {code!r}])\n"
+    "os.write(1, child.next_line(math.inf) + b'\\n')\n"
+)
+
+
+def test_what_the_child_of_a_killed_parent_left_is_ended_by_whoever_comes_next() -> None:
+    code = _KILLED_PARENT.format(code=UNSWEPT)
+    root = Path(__file__).parents[2]
+    with (
+        ChildProcess([sys.executable, "-c", code + SLEEPER], cwd=root) as living,
+        python(UNSWEPT) as ours,
+        subprocess.Popen([sys.executable, "-c", code + KILLS_ITSELF], cwd=root, stdout=subprocess.PIPE) as killed,
+    ):
+        pids = [int(bytes(child.next_line(soon()))) for child in (living, ours)]  # type: ignore[arg-type]
+        assert killed.stdout is not None
+        orphan = int(killed.stdout.readline())
+        killed.wait(DEADLINE_S)
+        assert not has_ended(orphan)
+        assert end_orphans() == ()
+        assert has_gone(orphan)
+        assert not any(has_ended(pid) for pid in pids)
+        os.kill(living.pid, signal.SIGKILL)
+        read_all(living)
+        end_orphans()
+        assert has_gone(pids[0])
 
 
 def test_a_child_has_all_of_its_environment_and_a_mark_of_its_own() -> None:
