@@ -165,7 +165,8 @@ class DeviceAgent:
         Waits first for whoever else has the device or its host. Holds the request's deadlines by itself, also when the
         head is gone. Asked again for an attempt that is at work, it waits for the same result; for one that is over
         and was not acknowledged, whoever measured it, it gives what is kept. Raises CodecError for a request that
-        cannot be read, and RuntimeError if another case is running: a device measures one at a time.
+        cannot be read, and RuntimeError if another case is running (a device measures one at a time), or when a call
+        that only waits is followed by another one.
         """
         self._head.heard()
         return to_json(self._result(from_json(AttemptRequest, request_json)))
@@ -220,8 +221,7 @@ class DeviceAgent:
         with self._is_idle:
             running = self._turn
             if running is not None and running.attempt == turn.attempt:
-                # No deadline here: the attempt that is waited for has them all.
-                self._is_idle.wait_for(lambda: running.is_over)
+                self._wait_with_others(running)
                 if running.result is not None:
                     return running.result
             if self._turn is not None:
@@ -237,6 +237,20 @@ class DeviceAgent:
                 self._turn = None
                 self._is_idle.notify_all()
             self._leave_without_head()
+
+    def _wait_with_others(self, running: _Turn) -> None:
+        """Return when an attempt is over that another call sees to.
+
+        Raises RuntimeError when it is asked for once more: whoever asks again has given this call up, and each that
+        waits takes a thread from beats and cancellations.
+        """
+        running.waiting += 1
+        place = running.waiting
+        self._is_idle.notify_all()
+        # No deadline here: the attempt that is waited for has them all.
+        self._is_idle.wait_for(lambda: running.is_over or running.waiting != place)
+        if not running.is_over:
+            raise RuntimeError(f"case {running.case_key} was asked for again: this call is past")
 
     def _run(self, request: AttemptRequest) -> Result:
         started_at, begun_at = time.time(), time.monotonic()
@@ -422,6 +436,8 @@ class _Turn:
         self.attempt = (request.run_id, request.case.key, request.attempt)
         self.result: Result | None = None
         self.is_over = False
+        #: Counts the calls that came to wait for it.
+        self.waiting = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
