@@ -30,13 +30,17 @@ class Survey:
     to_install: frozenset[str] = frozenset()
 
 
+class GoneForGoodError(ClusterError):
+    """A host is not in the cluster, and will not be."""
+
+
 class Comeback(Protocol):
     """How a host that has left a cluster gets into it again."""
 
     async def rejoin(self, host: str) -> str:
         """Return Ray's id of the node that the host has now, bringing it back into the cluster where it has none.
 
-        Raises ClusterError where that cannot be done, or not yet.
+        Raises ClusterError where that cannot be done now, and GoneForGoodError where it never can.
         """
 
     async def why_gone(self, host: str) -> str | None:
@@ -47,8 +51,8 @@ class NoComeback:
     """Nobody knows a way back."""
 
     async def rejoin(self, host: str) -> str:
-        """Raise ClusterError."""
-        raise ClusterError(f"{host} cannot be brought back into this cluster")
+        """Raise GoneForGoodError."""
+        raise GoneForGoodError(f"{host} cannot be brought back into this cluster")
 
     async def why_gone(self, host: str) -> str | None:
         """Return ``None``: nobody knows."""

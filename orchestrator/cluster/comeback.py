@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.cluster.base import GoneForGoodError
 from orchestrator.cluster.bringup import label_of
 from orchestrator.cluster.driver import live_nodes
 from orchestrator.errors import ClusterError
@@ -48,7 +49,7 @@ class SshComeback:
         """Return the host's node; starts Ray there where it has ended, which takes seconds. Raises ClusterError."""
         session = self._sessions.get(host)
         if session is None:
-            raise ClusterError(f"{host} is not in the cluster")
+            raise GoneForGoodError(f"{host} is not in the cluster")
         async with self._turns[host]:
             has_ray = await session.still_has_ray()
             alive = {node.id for node in await live_nodes()}
@@ -59,7 +60,7 @@ class SshComeback:
                 # Ray has given the host up while it was away, and it ends by itself as soon as it hears so.
                 raise ClusterError("Ray there was given up by the cluster, and is on its way out")
             if session.is_here:
-                raise ClusterError("Ray on the head has ended")
+                raise GoneForGoodError("Ray on the head has ended, and this run lives and ends with it")
             await self._bring_up.start_host(session, self._gpus[host])
             self._nodes[host] = await self._joined(host, alive)
             return self._nodes[host]

@@ -108,6 +108,16 @@ def load_ray(settings: Mapping[str, str]) -> None:
     import ray  # noqa: F401  # it is the import that takes time
 
 
+def hush() -> None:
+    """Have Ray say nothing in this process: standard output is for results, and what goes wrong we tell ourselves."""
+    from ray._private import worker
+
+    # In a thread Ray warns that it cannot take over SIGTERM, which is ours anyway.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Prints a page on standard output whenever a host's daemon dies; there is no public way to have it not do so.
+    worker.print_to_stdstream = lambda *_, **__: None
+
+
 def nodes() -> tuple[RayNode, ...]:
     """Return the live nodes of the cluster that this process is connected to."""
     import ray
@@ -169,8 +179,7 @@ def _connect(entrance: Entrance, code: Path | None) -> None:
     # Heavy (0.5 s), so imported when a run needs it and not with the command line.
     import ray
 
-    # In a thread Ray warns that it cannot take over SIGTERM, which is ours anyway.
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    hush()
     if ray.is_initialized():
         raise ClusterError("this process is connected to a Ray cluster already")
     own: dict[str, Any] = {} if entrance.node_ip is None else {"_node_ip_address": entrance.node_ip}

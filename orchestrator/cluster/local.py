@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import sys
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cluster.base import ClusterHandle, Survey, no_stage
+from orchestrator.cluster.base import ClusterHandle, GoneForGoodError, Survey, no_stage
 from orchestrator.cluster.driver import (
     LOOPBACK,
     OBJECT_STORE_BYTES,
     TOKEN_ENVIRONMENT,
     Entrance,
     environment,
+    hush,
     live_nodes,
     load_ray,
 )
@@ -104,9 +104,9 @@ class _OneNode:
         self._node = node
 
     async def rejoin(self, host: str) -> str:
-        """Return the only node. Raises ClusterError where it has ended."""
+        """Return the only node. Raises GoneForGoodError where it has ended."""
         if self._node not in {node.id for node in await live_nodes()}:
-            raise ClusterError("Ray on this machine has ended, and another one would be another run's")
+            raise GoneForGoodError("Ray on this machine has ended, and this run lives and ends with it")
         return self._node
 
     async def why_gone(self, host: str) -> str | None:
@@ -124,8 +124,7 @@ def _start_ray(directory: Path, devices: Sequence[Device]) -> tuple[str, str]:
     # Heavy (0.5 s), so imported when a run needs it and not with the command line.
     import ray
 
-    # In a thread Ray warns that it cannot take over SIGTERM, which is ours anyway.
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    hush()
     if ray.is_initialized():
         raise ClusterError("Ray is already running in this process")
     try:

@@ -20,6 +20,7 @@ import ray.exceptions
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.cluster.base import GoneForGoodError
 from orchestrator.cluster.driver import bounded
 from orchestrator.dispatch.messages import (
     AcknowledgeResult,
@@ -280,19 +281,19 @@ class RayEngine:
             await self._place(agent, await self._node_of(agent.device.host, is_again=is_again))
             report = codec.from_json(AgentReport, await self._ask(agent, "describe"))
         except ClusterError as error:
-            self._lose(agent, error.message)
+            self._lose(agent, error.message, is_final=isinstance(error, GoneForGoodError))
         except Exception as error:  # each is looked up in MEANINGS
             self._lose(agent, _reason(error))
         else:
             self._welcome(agent, report)
 
     async def _node_of(self, host: str, *, is_again: bool) -> str:
-        """Return Ray's id of the host's node. Raises ClusterError where it has none."""
+        """Return Ray's id of the host's node. Raises ClusterError where it has none, and GoneForGoodError."""
         if is_again:
             return await self._handle.rejoin(host)
         node = self._handle.nodes.get(host)
         if node is None:
-            raise ClusterError(self._handle.lost.get(host, f"{host} is not in the cluster"))
+            raise GoneForGoodError(self._handle.lost.get(host, f"{host} is not in the cluster"))
         return node
 
     async def _place(self, agent: _Agent, node: str) -> None:
@@ -334,11 +335,12 @@ class RayEngine:
             self._tell(recovered)
         self._tell(DeviceReady(at=at, device_id=agent.device.id))
 
-    def _lose(self, agent: _Agent, reason: str) -> None:
+    def _lose(self, agent: _Agent, reason: str, *, is_final: bool = False) -> None:
         """Tell that an agent is gone, once, and only while it is wanted."""
         if not agent.is_over:
             self._let_go(agent)
-            self._tell(DeviceLost(at=self.now(), device_id=agent.device.id, reason=reason))
+            lost = DeviceLost(at=self.now(), device_id=agent.device.id, reason=reason, is_final=is_final)
+            self._tell(lost)
 
     def _let_go(self, agent: _Agent) -> None:
         if not agent.is_over:

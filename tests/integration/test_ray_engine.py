@@ -225,6 +225,7 @@ def test_a_device_of_a_host_that_is_lost_is_lost_for_the_same_reason(ray_cluster
     handle = replace(ray_cluster, lost={"attic": "Ray did not start there: no space left"})
     lost = _lost(handle, "attic")
     assert (lost.device_id, lost.reason) == ("attic/cpu", "Ray did not start there: no space left")
+    assert lost.is_final
 
 
 def test_a_device_of_a_host_that_nobody_knows_is_lost(ray_cluster: ClusterHandle) -> None:
