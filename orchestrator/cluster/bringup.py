@@ -41,7 +41,7 @@ def label_of(host: str) -> str:
 def longest_alone_s(limits: LimitsConfig) -> float:
     """Return the seconds that a host's agents may need without the head: to notice, to measure, to write it down."""
     measuring_s = limits.start_timeout_s + limits.case_timeout_s + limits.collect_timeout_s
-    return max(limits.head_grace_s + measuring_s, limits.host_grace_s) + _ALONE_MARGIN_S
+    return max(limits.head_grace_s, limits.host_grace_s) + measuring_s + _ALONE_MARGIN_S
 
 
 class BringUp:

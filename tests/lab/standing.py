@@ -35,8 +35,14 @@ _START_TIMEOUT_S: Final = 120.0
 
 
 def long_config(lab: Lab, names: tuple[str, ...] = ("h1", "h2"), **cluster: Any) -> str:
-    """Return a config of cases that do not end by themselves."""
-    return lab.config({name: {} for name in names}, cluster=cluster, measure={"warmup": 1, "steps": 100_000})
+    """Return a config of cases that do not end by themselves, unless their head is gone for a while."""
+    return lab.config(
+        {name: {} for name in names},
+        cluster=cluster,
+        measure={"warmup": 1, "steps": 100_000},
+        limits={"head_grace": "5s", "host_grace": "5s"},
+        policy={"on_head_loss": "stop"},
+    )
 
 
 def until_measuring(lab: Lab, started: Started, names: tuple[str, ...] = ("h1", "h2")) -> None:
