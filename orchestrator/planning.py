@@ -15,7 +15,7 @@ from workers import codec
 from workers.protocol import METHOD_VERSION, Case, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from orchestrator.config.schema import Config
     from orchestrator.inventory import DeclaredDevice, Inventory
@@ -118,9 +118,13 @@ def case_key(device: Device, workload: Workload, sampling: Sampling) -> str:
     return _digest(codec.to_json(content))
 
 
-def with_cases_of(plan: Plan, keys: frozenset[str]) -> Plan:
-    """Return the part of a plan whose cases have one of ``keys``."""
-    return Plan(cases=tuple(planned for planned in plan.cases if planned.case.key in keys))
+def with_cases_of(plan: Plan, cases: Collection[Case]) -> Plan:
+    """Return the part of a plan that is the work of these cases: on the same devices by name, the same workloads.
+
+    Not by key: what was not there when a case was planned may be there now, and then has more that identifies it.
+    """
+    wanted = {_work_of(case) for case in cases}
+    return Plan(cases=tuple(planned for planned in plan.cases if _work_of(planned.case) in wanted))
 
 
 def continued(plan: Plan, open_cases: Sequence[Case]) -> Plan:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.inventory import Inventory
     from orchestrator.planning import Plan
     from orchestrator.store.repository import Store
+    from workers.protocol import Case
 
 #: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
 HEAD_GRACE_S: Final = 10.0
@@ -50,8 +51,8 @@ class Order:
     simulate: bool = False
     store_url: str | None = None
     quiet: bool = False
-    #: Run these cases only; ``None`` for all.
-    keys: frozenset[str] | None = None
+    #: Run the work of these cases only; ``None`` for all.
+    cases: tuple[Case, ...] | None = None
     #: ``--set`` and ``--only`` as they were typed.
     overrides: tuple[str, ...] = ()
     #: The run that is gone on with; ``None`` for a new one.
@@ -167,22 +168,22 @@ def _chosen(order: Order, inventory: Inventory) -> Plan:
         open_cases = [result.case for result in order.resumes.cases if result.is_open]
         return continued(make_plan(config, inventory), open_cases)
     plan = make_plan(config, inventory, only=order.only)
-    keys = order.keys
+    cases = order.cases
     if order.stale_since is not None:
-        keys = _stale(order.stale_since, plan, inventory) | (keys or frozenset())
-    if keys is None:
+        cases = (*_stale(order.stale_since, plan, inventory), *(cases or ()))
+    if cases is None:
         return plan
-    narrowed = with_cases_of(plan, keys)
+    narrowed = with_cases_of(plan, cases)
     if not narrowed.cases:
         raise UsageError("none of those cases is in the config's plan any more", remedy="run the whole config again")
     return narrowed
 
 
-def _stale(earlier: Run, plan: Plan, inventory: Inventory) -> frozenset[str]:
+def _stale(earlier: Run, plan: Plan, inventory: Inventory) -> tuple[Case, ...]:
     known = {result.case.key: result for result in earlier.cases}
     reports = {report.host: report for report in inventory.reports}
-    keys = (planned.case.key for planned in plan.cases)
-    stale = frozenset(key for key in keys if not is_fresh(known.get(key), reports))
+    cases = (planned.case for planned in plan.cases)
+    stale = tuple(case for case in cases if not is_fresh(known.get(case.key), reports))
     if not stale:
         raise UsageError(
             f"nothing has changed since run {earlier.id}: every case has a figure that holds",

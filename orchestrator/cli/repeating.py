@@ -11,6 +11,7 @@ from workers.protocol import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.cli.execution import Executed, Order
+    from workers.protocol import Case
 
 #: These come out the same again, a moment later and with nothing mended.
 _LASTING: Final = frozenset({Verdict.UNSUPPORTED, Verdict.OOM, Verdict.DEVICE_MISSING})
@@ -25,17 +26,17 @@ def rerun_of(order: Order, executed: Executed) -> Order | None:
     has_ended = executed.exit_code in (ExitCode.OK, ExitCode.INCOMPLETE) and executed.store_error is None
     if rule is Rerun.NEVER or not has_ended:
         return None
-    keys = order.keys
+    cases = order.cases
     if rule is Rerun.ON_FAILURE:
-        keys = _failed(executed)
-        if not keys:
+        cases = _failed(executed)
+        if not cases:
             return None
-    return dataclasses.replace(order, keys=keys, stale_since=None, rerun_of=executed.run.id)
+    return dataclasses.replace(order, cases=cases, stale_since=None, rerun_of=executed.run.id)
 
 
-def _failed(executed: Executed) -> frozenset[str]:
-    return frozenset(
-        result.case.key
+def _failed(executed: Executed) -> tuple[Case, ...]:
+    return tuple(
+        result.case
         for result in executed.run.cases
         if result.verdict is None or not (result.verdict.has_figure or result.verdict in _LASTING)
     )

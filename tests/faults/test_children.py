@@ -54,7 +54,7 @@ def test_a_child_that_a_signal_ends_costs_one_attempt(lab: Lab, figures: Figures
 
 
 def test_a_child_that_hangs_is_ended_at_its_deadline(lab: Lab, figures: Figures) -> None:
-    limits = {"case_timeout": "12s", "start_timeout": "40s"}
+    limits = {"case_timeout": "25s", "start_timeout": "60s"}
     with Watched(lab, config(lab, "h1", limits=limits)) as run:
         before = run.until_kept(1, of="h1")
         child = process_of(lab["h1"], CHILD)
@@ -69,7 +69,7 @@ def test_a_child_that_hangs_is_ended_at_its_deadline(lab: Lab, figures: Figures)
     figures.add(
         Figure(
             kind="child",
-            fault="the measuring child hangs (SIGSTOP; start_timeout 40 s, case_timeout 12 s)",
+            fault="the measuring child hangs (SIGSTOP; start_timeout 60 s, case_timeout 25 s)",
             lost=missing(before, after),
             measured_twice=measured_twice(after),
             noticed_s=noticed_at - hit_at,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -12,9 +13,18 @@ from orchestrator.config.schema import Config
 from orchestrator.diagnosis import Gap
 from orchestrator.errors import MissingFrameworkError, UsageError
 from orchestrator.inventory import Inventory, take_inventory
-from orchestrator.planning import Plan, case_key, estimate_s, make_plan, with_cases_of
-from orchestrator.results import Pace
-from tests.builders import a_device, a_host_report, a_sampling, a_workload
+from orchestrator.planning import (
+    Plan,
+    PlannedCase,
+    case_key,
+    continued,
+    estimate_s,
+    make_plan,
+    with_cases_of,
+    without_put_aside,
+)
+from orchestrator.results import Pace, Quarantine
+from tests.builders import a_case, a_device, a_host_report, a_sampling, a_workload
 from workers.protocol import GpuReport, Layout, Pass, Verdict
 
 
@@ -240,8 +250,81 @@ def test_a_plan_of_nothing_known_has_no_estimate() -> None:
 
 def test_a_part_of_a_plan_keeps_its_order() -> None:
     plan = _plan(_config())
-    keys = frozenset(plan.cases[place].case.key for place in (3, 0))
-    assert _short(with_cases_of(plan, keys)) == ["a forward", "b forward_backward"]
+    cases = [plan.cases[place].case for place in (3, 0)]
+    assert _short(with_cases_of(plan, cases)) == ["a forward", "b forward_backward"]
+
+
+def _without(*hosts: str) -> Plan:
+    """The plan while these hosts do not answer."""
+    config = _config()
+    reports = [a_host_report(host.name) for host in config.hosts if host.name not in hosts]
+    return make_plan(config, take_inventory(config.hosts, reports))
+
+
+def test_a_case_is_found_again_though_more_is_known_of_its_device_now() -> None:
+    before, now = _without("b"), _plan(_config())
+    failed = [planned.case for planned in before.cases if planned.gap is not None]
+    assert failed[0].key not in {planned.case.key for planned in now.cases}
+    assert _short(with_cases_of(now, failed)) == ["b forward", "b forward_backward"]
+
+
+# --- a run that is gone on with --------------------------------------------------------------------------------
+
+
+def test_what_is_left_of_a_run_is_planned_in_its_order() -> None:
+    plan = _plan(_config())
+    left = [plan.cases[place].case for place in (2, 1)]
+    assert continued(plan, left) == Plan(cases=(plan.cases[2], plan.cases[1]))
+
+
+def test_what_is_left_on_a_host_that_is_away_now_has_its_gap_and_stays_the_case_that_it_was() -> None:
+    left = [planned.case for planned in _plan(_config()).cases]
+    plan = continued(_without("b"), left)
+    assert [planned.case for planned in plan.cases] == left
+    gaps = [planned.gap and planned.gap.verdict for planned in plan.cases]
+    assert gaps == [None, Verdict.HOST_DOWN, None, Verdict.HOST_DOWN]
+
+
+def test_what_is_left_on_a_device_that_is_another_one_by_now_is_not_run_there() -> None:
+    config = _config()
+    reports = [a_host_report("a", cores=(0, 1, 2, 3)), a_host_report("b")]
+    now = make_plan(config, take_inventory(config.hosts, reports))
+    plan = continued(now, [planned.case for planned in _plan(config).cases])
+    reasons = [planned.gap and planned.gap.reason for planned in plan.cases]
+    assert reasons == ["it is another device by now than when the run began", None] * 2
+
+
+def test_what_is_left_and_not_asked_for_any_more_is_told() -> None:
+    gone = a_case(a_device("c"))
+    (planned,) = continued(_plan(_config()), [gone]).cases
+    assert planned == PlannedCase(
+        case=gone, gap=Gap(verdict=Verdict.DEVICE_MISSING, reason="the run's config names it no more")
+    )
+
+
+# --- what is put aside -----------------------------------------------------------------------------------------
+
+NIGHT = datetime.datetime(2026, 11, 23, 3, 0, tzinfo=datetime.timezone.utc)
+
+
+@pytest.mark.parametrize("target", ["b", "b/cpu"])
+def test_what_is_put_aside_has_a_gap_that_says_until_when_and_how_to_let_it_in(target: str) -> None:
+    quarantine = Quarantine(
+        target=target, since=NIGHT, until=NIGHT, failures=3, reason="ended by SIGSEGV", run_id="7f3a9c"
+    )
+    plan = without_put_aside(_plan(_config()), [quarantine])
+    assert [planned.gap is None for planned in plan.cases] == [True, False, True, False]
+    assert plan.cases[1].gap == Gap(
+        verdict=Verdict.NOT_RUN,
+        reason="put aside until 2026-11-23 03:00 UTC, for 3 cases in a row failed there in run 7f3a9c, the last: "
+        f"ended by SIGSEGV; `muster quarantine release {target}` lets it in again",
+    )
+
+
+def test_a_gap_that_is_there_already_stays() -> None:
+    quarantine = Quarantine(target="b", since=NIGHT, until=NIGHT, failures=3, reason="x", run_id="7f3a9c")
+    plan = without_put_aside(_without("b"), [quarantine])
+    assert [planned.gap and planned.gap.verdict for planned in plan.cases][1] is Verdict.HOST_DOWN
 
 
 KNOWN_KEY = "1db3d36f31647b344466fa1c975f4f42056e317aa82fff45d0e215a9ada9253c"

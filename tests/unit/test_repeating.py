@@ -33,7 +33,7 @@ def test_never_is_never() -> None:
 def test_on_failure_runs_what_has_no_figure_and_may_have_one_next_time() -> None:
     again = rerun_of(order("on_failure"), ended(Verdict.OK, Verdict.CRASHED, Verdict.OOM, Verdict.HOST_DOWN))
     assert again is not None
-    assert again.keys == frozenset({CASES[Verdict.CRASHED].key, CASES[Verdict.HOST_DOWN].key})
+    assert again.cases == (CASES[Verdict.CRASHED], CASES[Verdict.HOST_DOWN])
     assert again.rerun_of == "7f3a9c"
 
 
@@ -45,7 +45,7 @@ def test_on_failure_leaves_a_run_alone_that_has_all_it_can_have() -> None:
 def test_always_runs_all_of_it_once_more() -> None:
     again = rerun_of(order("always"), ended(Verdict.OK, code=ExitCode.OK))
     assert again is not None
-    assert (again.keys, again.rerun_of) == (None, "7f3a9c")
+    assert (again.cases, again.rerun_of) == (None, "7f3a9c")
 
 
 @pytest.mark.parametrize("rule", ["on_failure", "always"])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.load import Loaded
     from orchestrator.results import Run
+    from workers.protocol import Case
 
 
 def rerun(
@@ -54,7 +55,7 @@ def rerun(
         simulate=earlier.simulated,
         store_url=store_url,
         quiet=no_progress,
-        keys=_without_figure(earlier) if failed else None,
+        cases=_without_figure(earlier) if failed else None,
         overrides=options.as_typed(sets, only or filters),
         stale_since=earlier if stale else None,
         rerun_of=earlier.id,
@@ -81,10 +82,8 @@ def _of_today(earlier: Run, sets: Sequence[str]) -> Loaded:
     return _as_stored(earlier, sets)
 
 
-def _without_figure(earlier: Run) -> frozenset[str]:
-    keys = frozenset(
-        result.case.key for result in earlier.cases if result.verdict is None or not result.verdict.has_figure
-    )
-    if not keys:
+def _without_figure(earlier: Run) -> tuple[Case, ...]:
+    cases = tuple(result.case for result in earlier.cases if result.verdict is None or not result.verdict.has_figure)
+    if not cases:
         raise UsageError(f"every case of run {earlier.id} has a figure", remedy=f"all again: muster rerun {earlier.id}")
-    return keys
+    return cases
