@@ -164,6 +164,7 @@ class Host:
 
     def build(self, *, etc: Path, network: Sequence[str], shown: Sequence[Path]) -> None:
         """Begin to bring it up; :meth:`await_built` comes next, for many hosts build side by side."""
+        self._wipe()
         for name in ("root", "etc"):
             (self.folder / name).mkdir()
         self._namespaces = Namespaces([sys.executable, "-I", "-S", str(INIT)], HOST_KINDS)
@@ -184,6 +185,14 @@ class Host:
             "sshd": sshd if self.options.has_sshd else None,
         }
         self._namespaces.tell(json.dumps(description))
+
+    def _wipe(self) -> None:
+        """Remove what it had when it was up before, but for its home and its key."""
+        key = self.folder / "etc/ssh/host_key"
+        if key.exists():
+            shutil.move(key, self.folder / "host_key")
+        for name in ("root", "etc"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def await_built(self) -> None:
         self._expect("built")

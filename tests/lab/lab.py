@@ -248,6 +248,19 @@ class Lab:
         """Put a host's cable back."""
         self.switch.heal(name)
 
+    def power_off(self, name: str) -> None:
+        """Cut a host's power: its processes, its network card and its memory are gone at once."""
+        self.hosts[name].close()
+
+    def power_on(self, name: str) -> None:
+        """Boot a host again, which has its home and its key from before."""
+        host = self.hosts[name]
+        host.build(etc=self.folder / "etc", network=self._network_of(host), shown=list(_shown()))
+        host.await_built()
+        self.switch.plug_in([(name, host.namespaces.pid)])
+        host.plug_in()
+        host.await_up()
+
     # --- afterwards ---
 
     def leftovers(self, timeout_s: float = SETTLE_TIMEOUT_S) -> dict[str, object]:

@@ -317,6 +317,19 @@ def test_a_lab_that_does_not_come_up_goes_without_a_trace() -> None:
     assert _trace() == before
 
 
+def test_a_host_that_was_switched_off_comes_back_with_its_home_and_its_key() -> None:
+    with Lab(2) as lab:
+        lab["h1"].run("touch", "/tmp/gone", "/home/bench/work/kept")
+        lab.power_off("h1")
+        assert _ssh(lab, "h1", "true").code != 0
+        lab.power_on("h1")
+        listed = _ssh(lab, "h1", "ls /tmp ~/work")
+
+    assert (listed.code, listed.err) == (0, "")
+    assert "kept" in listed.out
+    assert "gone" not in listed.out
+
+
 def test_two_labs_stand_side_by_side(lab: Lab) -> None:
     with Lab(1) as other:
         assert other["h1"].address == lab["h1"].address
