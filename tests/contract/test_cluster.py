@@ -102,6 +102,10 @@ def test_the_hosts_go_by_the_configs_names(visit: Visit) -> None:
     assert visit.seen["lost"] == {}
 
 
+def test_a_host_that_is_there_has_the_node_that_it_had(visit: Visit) -> None:
+    assert visit.seen["rejoined"] == [True]
+
+
 def test_a_device_that_is_there_can_be_measured(visit: Visit) -> None:
     assert visit.seen["results"] == [["ok", 3, None]]
 

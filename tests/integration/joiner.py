@@ -43,6 +43,7 @@ async def main(path: str, *, waits: bool) -> None:
             seen |= {
                 "hosts": sorted(handle.hosts),
                 "lost": dict(handle.lost),
+                "rejoined": [await handle.rejoin(device.host) == handle.nodes[device.host] for device in devices],
                 "code": [_code(handle.nodes[device.host]) for device in devices],
                 "results": [[result.verdict.value, len(result.samples_ms), result.reason] for result in results],
             }
