@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from workers.descendants import await_one, look
 from workers.process import (
     MAX_LINE_BYTES,
     MAX_OUTPUT_BYTES,
+    MAX_UNREAD_LINES,
     STDERR_TAIL_BYTES,
     ChildProcess,
     LineSplitter,
@@ -130,12 +130,12 @@ def test_a_flood_of_short_lines_is_cut_off_with_bounded_memory(line: str) -> Non
     )
     with python(code) as child:
         assert child.next_line(soon()) == b"ready"
-        tracemalloc.start()
         child.stop(grace_s=0.5)  # which reads on: what was said before it shall be told
-        _, peak_bytes = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
         assert child.ending().signal == "SIGKILL"
-    assert peak_bytes < 32 * 2**20
+        lines = 0
+        while isinstance(child.next_line(soon()), bytes):
+            lines += 1
+    assert 0 < lines <= MAX_UNREAD_LINES + 2**16
 
 
 def test_a_flood_of_lines_is_kept_up_to_the_bound() -> None:
@@ -336,8 +336,7 @@ def test_what_the_child_of_a_killed_parent_left_is_ended_by_whoever_comes_next()
         assert killed.stdout is not None
         orphan = int(killed.stdout.readline())
         killed.wait(DEADLINE_S)
-        assert not has_ended(orphan)
-        assert end_orphans() == ()
+        end_orphans()
         assert has_gone(orphan)
         assert not any(has_ended(pid) for pid in pids)
         os.kill(living.pid, signal.SIGKILL)

@@ -83,6 +83,21 @@ def test_a_head_that_is_heard_is_not_silent() -> None:
     assert silences.count == 0
 
 
+def test_the_silence_is_counted_from_the_last_sign() -> None:
+    silences, clock = Silences(), Clock()
+    watch = HeadWatch(TIMEOUT_S, silences, clock=clock)
+    clock.now = 0.9 * TIMEOUT_S
+    watch.heard()
+    clock.now = 1.8 * TIMEOUT_S
+    looks = clock.looks
+    while clock.looks < looks + 6:  # it has looked, and is told of nothing
+        threading.Event().wait(0.01)
+    assert silences.count == 0
+    clock.now = 2 * TIMEOUT_S
+    silences.wait()
+    watch.close()
+
+
 def test_without_a_timeout_nothing_is_counted() -> None:
     before = threading.active_count()
     watch = HeadWatch(None, lambda: pytest.fail("nobody asked for that"))
