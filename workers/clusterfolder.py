@@ -63,6 +63,14 @@ class ClusterFolder:
         os.close(self.held)
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether that is such a folder of this user, as far as its name and its owner tell."""
+    try:
+        return path.parent == PLACE and bool(_NAME.fullmatch(path.name)) and path.lstat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
 def stale(place: Path = PLACE) -> Iterator[Path]:
     """Yield the folders of this user whose owners are gone."""
     for path in place.glob(f"{_PREFIX}*"):

@@ -30,6 +30,7 @@ from workers.descendants import end_with, look
 from workers.guard import ENDING_SIGNALS, Will, guarded
 from workers.orders import (
     Answer,
+    ClearUp,
     Examine,
     Examined,
     Failed,
@@ -48,7 +49,7 @@ from workers.orders import (
 )
 from workers.process import ChildProcess
 from workers.protocol import HostReport
-from workers.raynode import RayNode, python_path
+from workers.raynode import RayNode, clear_up_after, python_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,7 @@ _ORDERS: Final[tuple[type[Any], ...]] = (
     StartRay,
     StopRay,
     FindKeeper,
+    ClearUp,
 )
 
 
@@ -216,6 +218,8 @@ class Keeper:
                 return self._ray.start(order)
             case StopRay():
                 return self._ray.stop()
+            case ClearUp():
+                return clear_up_after(Path(order.folder))
             case FindKeeper():
                 return KeeperFound(is_there=identity_of(order.keeper.pid) == order.keeper)
             case _:

@@ -144,7 +144,16 @@ class FindKeeper:
     keeper: KeeperIdentity
 
 
-Order: TypeAlias = Locate | Examine | FindEnvironment | TakeWheel | InstallEnvironment | StartRay | StopRay | FindKeeper
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClearUp:
+    """End the Ray that has this folder, should it still run although its keeper is gone, and remove the folder."""
+
+    folder: str
+
+
+Order: TypeAlias = (
+    Locate | Examine | FindEnvironment | TakeWheel | InstallEnvironment | StartRay | StopRay | FindKeeper | ClearUp
+)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------
@@ -226,7 +235,7 @@ class RayStarted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RayStopped:
-    """Answers :class:`StopRay`, also where nothing ran."""
+    """Answers :class:`StopRay` and :class:`ClearUp`, also where nothing ran."""
 
     #: Processes that not even SIGKILL ended.
     survivors: tuple[int, ...] = ()

@@ -10,13 +10,15 @@ import contextlib
 import math
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workers import portblock
-from workers.clusterfolder import ClusterFolder
+from workers.clusterfolder import ClusterFolder, is_ours
 from workers.descendants import Process, await_one, below, end, every, still_there
 from workers.guard import AGENT, FIRST_TO_END
 from workers.orders import (
@@ -41,7 +43,6 @@ from workers.orders import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from workers.guard import Will
 
@@ -251,6 +252,30 @@ class RayNode:
             why = _last_log_line(self._folder.path)
             self._clear()
         self._on_end(RayEnded(reason=f"{' and '.join(ended)} ended by itself" + (f": {why}" if why else "")))
+
+
+def clear_up_after(folder: Path) -> RayStopped:
+    """End Ray's processes of a folder whose keeper and guard were killed, and what is below them; remove the folder."""
+    if not is_ours(folder):
+        return RayStopped()
+    everything = every()
+    serving = [each for each in everything if _serves(each, folder)]
+    found = [process for each in serving for process in (each, *below(everything, each.pid))]
+    survivors = end(lambda: [process for process in found if still_there(process)], first=FIRST_TO_END)
+    shutil.rmtree(folder, ignore_errors=True)
+    return RayStopped(survivors=tuple(process.pid for process in survivors))
+
+
+def _serves(process: Process, folder: Path) -> bool:
+    """Return whether a process was told of the folder as Ray tells its own: ``--temp-dir=/tmp/muster-x/ray``."""
+    try:
+        return b"=%s/%s" % (os.fsencode(folder), _RAY_FOLDER.encode()) in _command_line(process)
+    except OSError:
+        return False
+
+
+def _command_line(process: Process) -> bytes:
+    return Path(f"/proc/{process.pid}/cmdline").read_bytes()
 
 
 def _pids_below(processes: tuple[Process, ...], root: int) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import sys
@@ -16,6 +17,7 @@ from orchestrator.reach.base import Destination, Step, UnreachableError
 from orchestrator.reach.choice import is_here, reach_of
 from orchestrator.reach.keeper import open_keeper
 from workers.orders import (
+    ClearUp,
     EnvironmentFound,
     EnvironmentInstalled,
     Examine,
@@ -85,6 +87,8 @@ class HostSession:
         self._keeper: Keeper | None = None
         #: Ray was started there, and nobody has said that it has ended.
         self._has_ray = False
+        #: Its folder there.
+        self._folder = ""
         #: Who keeps it, where the way to that keeper broke and another one was started.
         self._former: KeeperIdentity | None = None
 
@@ -215,7 +219,7 @@ class HostSession:
     async def start_ray(self, order: StartRay) -> RayStarted:
         """Start Ray's daemons there. Raises ClusterError."""
         started = await self._opened.ask(order, RayStarted, timeout_s=order.timeout_s + ANSWER_TIMEOUT_S)
-        self._has_ray, self._former = True, None
+        self._has_ray, self._former, self._folder = True, None, started.folder
         return started
 
     async def still_has_ray(self) -> bool:
@@ -230,8 +234,10 @@ class HostSession:
             keeper = await self._reach_again()
         if self._has_ray and self._former is not None:
             found = await keeper.ask(FindKeeper(keeper=self._former), KeeperFound, timeout_s=ANSWER_TIMEOUT_S)
-            self._has_ray = found.is_there
-            self._former = self._former if found.is_there else None
+            if not found.is_there:
+                # The host has restarted; or else keeper and guard were killed there, and left Ray behind.
+                await keeper.ask(ClearUp(folder=self._folder), RayStopped, timeout_s=STOP_TIMEOUT_S)
+                self._has_ray, self._former = False, None
         elif keeper.ended.done():
             self._has_ray = False
         return self._has_ray
@@ -246,8 +252,12 @@ class HostSession:
     async def stop_ray(self) -> None:
         """End Ray's daemons there; a host that is not talked to any more ends them by itself."""
         if self._keeper is not None:
-            with contextlib.suppress(ClusterError):
-                await self._keeper.ask(StopRay(), RayStopped, timeout_s=STOP_TIMEOUT_S)
+            with contextlib.suppress(ClusterError, asyncio.TimeoutError):
+                if self._keeper.is_lost and self._has_ray:
+                    # A look at what its keeper does, which may have been killed.
+                    await asyncio.wait_for(self.still_has_ray(), STOP_TIMEOUT_S)
+                else:
+                    await self._keeper.ask(StopRay(), RayStopped, timeout_s=STOP_TIMEOUT_S)
 
     async def close(self) -> None:
         """Let the host go: the keeper ends what it still has."""

@@ -25,7 +25,7 @@ from tests.integration.leaks import assert_no_more_than, held
 from tests.integration.local_reach import LocalReach
 from tests.integration.muster import ROOT, survivors
 from workers import portblock
-from workers.orders import HOST_LABEL, PORTS_IN_BLOCK, RayStarted, RayStopped, StartRay, StopRay
+from workers.orders import HOST_LABEL, PORTS_IN_BLOCK, ClearUp, RayStarted, RayStopped, StartRay, StopRay
 from workers.raynode import RAY
 
 if TYPE_CHECKING:
@@ -372,6 +372,35 @@ def test_when_the_guard_is_killed_the_keeper_ends_what_runs(tmp_path: Path) -> N
         await keeper.close()
         assert survivors(processes) == []
         assert not Path(node.folder).exists()
+
+    run(scenario())
+
+
+def test_what_is_left_when_keeper_and_guard_are_killed_is_cleared_up_by_the_next_one_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        keeper, other = await asyncio.gather(opened(tmp_path), opened(tmp_path))
+        node, spared = await asyncio.gather(started(keeper), started(other))
+        processes = ray_of(keeper)
+        own = psutil.Process(keeper.greeting.pid)
+        guard = own.parent()
+        assert guard is not None
+        # Stopped first, so that neither has the time to clear up when the other is gone.
+        for process in (own, guard):
+            process.suspend()
+        for process in (own, guard):
+            process.kill()
+        await keeper.close()
+        assert {process.name() for process in processes if process.is_running()} >= {"raylet", "gcs_server"}
+        for path in ("/tmp", "/", str(tmp_path)):
+            assert await other.ask(ClearUp(folder=path), RayStopped, timeout_s=DEADLINE_S) == RayStopped()
+        assert await other.ask(ClearUp(folder=node.folder), RayStopped, timeout_s=DEADLINE_S) == RayStopped()
+        assert survivors(processes) == []
+        assert not Path(node.folder).exists()
+        assert names(ray_of(other)) >= {"raylet", "gcs_server"}
+        assert Path(spared.folder).exists()
+        await other.close()
 
     run(scenario())
 
