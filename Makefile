@@ -12,18 +12,23 @@ TENSORFLOW ?= $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
 CONFIG ?= configs/local.yaml
 # How many ordinary hosts `make lab` brings up.
 hosts ?= 4
+# How many random storms `make storms` has.
+storms ?= 10000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-$(TENSORFLOW)
 DEVELOPMENT := $(VENV)/.installed-dev-$(TENSORFLOW)
 
-.PHONY: help setup setup-dev system run test test-fast test-slow lab lint format golden bench lock wheel clean
+.PHONY: help setup setup-dev system run test test-fast test-slow storms test-faults faults lab lint format golden bench lock wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
 	@echo "  make test-slow    what takes longer: environments, clusters that are kept, every port knocked at"
+	@echo "  make test-faults  faults that are injected on real hosts: every kind once"
+	@echo "  make faults       all of them; writes the table in docs/reliability.md"
+	@echo "  make storms       ten thousand storms of faults over simulated labs, half an hour; storms=500 for fewer"
 	@echo "  make lab hosts=4  real hosts on this machine to try it on, as root, until Ctrl-C"
 	@echo "  make lint         ruff, mypy, import-linter"
 	@echo "  make format       let ruff lay out the code"
@@ -58,14 +63,24 @@ run: setup
 	@$(BIN)/muster run $(CONFIG)
 
 test: setup-dev system
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow" --ignore=tests/faults --cov --cov-report=term:skip-covered
 	$(BIN)/python tests/pure_coverage.py
 
 test-slow: setup-dev system
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+
+# Every kind of fault once, in its shorter form; `make faults` tries all of them.
+test-faults: setup-dev system
+	$(BIN)/python -m pytest -m "not long" tests/faults
+
+faults: setup-dev system
+	$(BIN)/python docs/faults.py
 
 test-fast: setup-dev
 	$(BIN)/python -m pytest -x -q tests/unit tests/properties tests/contract
+
+storms: setup-dev
+	MUSTER_STORMS=$(storms) $(BIN)/python -m pytest -s -q tests/properties/test_storms.py
 
 lab: setup-dev system
 	@$(BIN)/python -m tests.lab --hosts $(hosts)

@@ -118,7 +118,11 @@ class Runner:
         for key in self._results.keys() & known_before.keys():
             self._results[key] = dataclasses.replace(known_before[key], verdict=None, reason=None)
         self._device_ids = {key: known.case.device.id for key, known in {**known_before, **self._results}.items()}
-        before = {key: known.attempts[-1].number for key, known in self._results.items() if known.attempts}
+        before = {
+            key: max(attempt.number for attempt in (*known.attempts, *known.superseded))
+            for key, known in self._results.items()
+            if known.attempts or known.superseded
+        }
         self._dispatcher = Dispatcher(cases, settings, attempts_before=before)
         self._store_error: StoreError | None = None
 
@@ -155,16 +159,21 @@ class Runner:
     async def _handle(self, event: Event) -> None:
         if isinstance(event, CaseFinished | ResultRecovered):
             await self._take(event.result, is_wanted=self._dispatcher.awaits(event.case_key, event.attempt))
-            # A store that has just failed stops the run before the device gets another case.
-            if stop := self._stopper.take(event.at):
-                self._tell(stop)
-                await self._carry_out(self._dispatcher.handle(stop))
-        await self._carry_out(self._dispatcher.handle(event))
+        # A store that has just failed stops the run before the device gets another case, and after it had this result.
+        stop = self._stopper.take(event.at)
+        if stop is not None:
+            self._tell(stop)
+        await self._carry_out(self._dispatcher.handle(event, stop=stop))
 
     async def _take(self, result: Result, *, is_wanted: bool) -> None:
-        """Make a result durable, then let its agent forget it; one that nobody awaits any more is kept apart."""
+        """Make a result durable, then let its agent forget it; one that nobody awaits any more is kept apart.
+
+        What a host still has of a case that was merely stopped stays there: whoever goes on with the run takes it.
+        """
         if is_wanted:
             self._keep(result)
+        elif self._is_left_open(result):
+            return
         else:
             self._record(lambda: self._recorder.save_late(self._run_id, result))
         if self._store_error is None:
@@ -172,6 +181,12 @@ class Runner:
             await self._engine.start(
                 AcknowledgeResult(device_id=device_id, case_key=result.case_key, attempt=result.attempt)
             )
+
+    def _is_left_open(self, result: Result) -> bool:
+        known = self._results.get(result.case_key)
+        if known is None or known.verdict is None or known.verdict.is_final:
+            return False
+        return all(attempt.number != result.attempt for attempt in known.attempts)
 
     async def _carry_out(self, commands: Sequence[Command]) -> None:
         for command in commands:

@@ -92,15 +92,19 @@ class Dispatcher:
             self._board.deadlines.set(QUEUE, at + self._settings.queue_timeout_s)
         return tuple(self._conduct.prepare(device, at) for device in self._board.devices.values())
 
-    def handle(self, event: Event) -> tuple[Command, ...]:
+    def handle(self, event: Event, *, stop: StopRequested | None = None) -> tuple[Command, ...]:
         """Take an event and return what is to be done about it, in this order.
 
-        Raises :class:`ImpossibleTransitionError` for an event that cannot come now, and KeyError for one about a case
-        or a device that is not in the plan.
+        ``stop`` is a request that comes right after it: no case is begun in between. Raises
+        :class:`ImpossibleTransitionError` for an event that cannot come now, and KeyError for one about a case or a
+        device that is not in the plan.
         """
         if not self._has_begun:
             raise RuntimeError(f"{type(event).__name__} came before begin() was called")
-        return tuple(self._handlers[type(event)](event))
+        if stop is None:
+            return tuple(self._handlers[type(event)](event))
+        self._conduct.is_stopping = True
+        return (*self._handlers[type(event)](event), *self._stop_requested(stop))
 
     # --- devices and hosts ---
 

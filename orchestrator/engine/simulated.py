@@ -185,8 +185,8 @@ class SimulatedEngine:
         self._attempts: dict[str, _Attempt] = {}
         #: What hosts keep, by device: results by case key and attempt.
         self._spools: dict[str, dict[tuple[str, int], Result]] = {}
-        #: The latest attempts whose agents nobody listens to any more, by device.
-        self._orphans: dict[str, _Attempt] = {}
+        #: Attempts whose agents nobody listens to any more, by device.
+        self._orphans: dict[str, list[_Attempt]] = {}
         #: How many agents of a device have died, and when another one can be brought up.
         self._deaths: dict[str, int] = {}
         self._back_at: dict[str, float] = {}
@@ -358,7 +358,7 @@ class SimulatedEngine:
         if agent.attempt is not None:
             agent.attempt.course.is_off = True
             self._attempts.pop(agent.attempt.case.key)
-            self._orphans[device_id] = agent.attempt
+            self._orphans.setdefault(device_id, []).append(agent.attempt)
 
     # --- agents ---
 
@@ -448,9 +448,11 @@ class SimulatedEngine:
         """Tell, without another try, the result of this very attempt that is kept, or that an orphan works on."""
         key, number = attempt.case.key, attempt.number
         result = self._spools.get(attempt.case.device.id, {}).get((key, number))
-        kept_at, orphan = self._now, self._orphan_on(attempt.case.device.id)
-        if orphan is not None and (orphan.case.key, orphan.number) == (key, number):
-            result, kept_at = orphan.result, orphan.kept_at or self._now
+        kept_at = self._now
+        for orphan_kept_at, orphan in self._orphans_on(attempt.case.device.id):
+            if (orphan.case.key, orphan.number) == (key, number):
+                result, kept_at = orphan.result, orphan_kept_at
+        if kept_at > self._now:
             self._expect(attempt, self._now, CaseWaiting(at=self._now, case_key=key, attempt=number, reason=HELD))
         if result is None:
             return False
@@ -459,18 +461,16 @@ class SimulatedEngine:
         self._expect(attempt, told_at, CaseFinished(at=told_at, case_key=key, attempt=number, result=result))
         return True
 
-    def _orphan_on(self, device_id: str) -> _Attempt | None:
-        """Return the attempt that an agent without a head is still at on a device."""
-        orphan = self._orphans.get(device_id)
-        is_at_work = orphan is not None and orphan.kept_at is not None and orphan.kept_at > self._now
-        return orphan if is_at_work else None
+    def _orphans_on(self, device_id: str) -> Iterator[tuple[float, _Attempt]]:
+        """Give the attempts that agents without a head are still at on a device, each with when that will be kept."""
+        for orphan in self._orphans.get(device_id, ()):
+            if orphan.kept_at is not None and orphan.kept_at > self._now:
+                yield orphan.kept_at, orphan
 
     def _wait(self, attempt: _Attempt, faults: Sequence[Fault]) -> float | None:
         """Return when the device is ours, ``None`` where that takes longer than we would wait."""
         waits_s = [fault.held_for_s for fault in faults if fault.held_for_s is not None]
-        orphan = self._orphan_on(attempt.case.device.id)
-        if orphan is not None and orphan.kept_at is not None:
-            waits_s.append(orphan.kept_at - self._now)
+        waits_s += [kept_at - self._now for kept_at, _ in self._orphans_on(attempt.case.device.id)]
         if not waits_s:
             return self._now
         held_for_s = max(waits_s)
