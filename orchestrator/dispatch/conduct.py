@@ -89,12 +89,12 @@ class Conduct:
         """Begin what the host has room for, in turn; nothing while it is silent, or once the run shall end."""
         while host.idle and host.silent_since is None and not self.is_stopping:
             device = host.idle[0][1]
-            is_idle = device.state is DeviceState.IDLE
-            if is_idle and not may_start(device.device.kind, host.load, self._settings.host_concurrency):
+            record = device.due(at) if device.state is DeviceState.IDLE else None
+            may_not = not may_start(device.device.kind, host.load, self._settings.host_concurrency)
+            if record is not None and may_not:
                 return
             heapq.heappop(host.idle)
             device.is_in_line = False
-            record = device.due(at) if is_idle else None
             if record is not None:
                 yield self._start(device, record, at)
 
@@ -110,7 +110,7 @@ class Conduct:
         over_at = self._grace_over_at(device, at)
         if self.stop_reason is not None:
             yield from self._close(device, at, f"{reason}; {self.stop_reason}", Verdict.CANCELLED)
-        elif is_final or not device.is_wanted or at >= over_at or device.returns > MOST_RETURNS:
+        elif is_final or not device.is_wanted or at >= over_at or device.returns >= MOST_RETURNS:
             yield from self._close(device, at, reason)
         else:
             self._set_deadline(device, min(at + return_delay_s(device.losses), over_at))

@@ -5,115 +5,38 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.dispatch.deadlines import Deadlines
-from orchestrator.dispatch.invariants import check_invariants
 from orchestrator.dispatch.machine import Dispatcher
 from orchestrator.dispatch.messages import (
     CancelCase,
-    CaseFinished,
-    CaseGranted,
-    CaseMeasured,
-    CaseStarted,
-    CaseWaiting,
     DeadlinePassed,
-    DeviceLost,
     DeviceReady,
     PrepareDevice,
     RecordAttempt,
     RecordVerdict,
-    ReleaseDevice,
     StartCase,
-    StopRequested,
 )
-from orchestrator.dispatch.policies import RETRYABLE, HostLoad, is_tried_again, may_start, must_be_alone, turn
-from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
-from orchestrator.dispatch.state import AttemptRecord, Board, ImpossibleTransitionError
+from orchestrator.dispatch.policies import RETRYABLE, is_tried_again
+from orchestrator.dispatch.state import Board, ImpossibleTransitionError
 from orchestrator.dispatch.transitions import AttemptState, CaseState, DeviceState
-from tests.builders import a_case, a_device, a_result, a_workload
-from workers.protocol import DeviceKind, Verdict
+from tests.builders import a_case, a_device
+from tests.unit.bench import (
+    EXCLUSIVE,
+    HELD,
+    SETTINGS,
+    Bench,
+    case_on,
+    release,
+    verdict,
+)
+from workers.protocol import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.dispatch.messages import Command, Event
     from workers.protocol import Case
 
-SETTINGS = DispatchSettings(
-    attempts=2,
-    prepare_timeout_s=10,
-    lease_timeout_s=50,
-    start_timeout_s=20,
-    case_timeout_s=100,
-    collect_timeout_s=5,
-    cancel_timeout_s=3,
-)
-EXCLUSIVE = DispatchSettings(host_concurrency=HostConcurrency.EXCLUSIVE)
-TOGETHER = DispatchSettings(host_concurrency=HostConcurrency.TOGETHER)
-HELD = "the GPU is held by alice"
 
-
-def case_on(selector: str = "gpu:0", number: int = 1, host: str = "gpu01") -> Case:
-    workload = a_workload(batch_size=number)
-    return a_case(a_device(host, selector), workload, key=f"{host}-{selector}-{number}")
-
-
-class Bench:
-    """A dispatcher that has begun, invariants checked after every event; ``done`` is what the last one gave."""
-
-    def __init__(self, *cases: Case, settings: DispatchSettings = SETTINGS) -> None:
-        self.dispatcher = Dispatcher(cases, settings)
-        self.done = self.dispatcher.begin(0.0)
-
-    def hear(self, event: Event) -> tuple[Command, ...]:
-        self.done = self.dispatcher.handle(event)
-        self.dispatcher.check_invariants()
-        return self.done
-
-    def ready(self, *selectors: str, host: str = "gpu01", at: float = 1.0) -> tuple[Command, ...]:
-        found = [command for s in selectors for command in self.hear(DeviceReady(at=at, device_id=f"{host}/{s}"))]
-        return tuple(found)
-
-    def waiting(self, case: Case, attempt: int = 1, at: float = 1.5, reason: str = HELD) -> tuple[Command, ...]:
-        return self.hear(CaseWaiting(at=at, case_key=case.key, attempt=attempt, reason=reason))
-
-    def granted(self, case: Case, attempt: int = 1, at: float = 31.5) -> tuple[Command, ...]:
-        return self.hear(CaseGranted(at=at, case_key=case.key, attempt=attempt))
-
-    def started(self, case: Case, attempt: int = 1, at: float = 2.0) -> tuple[Command, ...]:
-        return self.hear(CaseStarted(at=at, case_key=case.key, attempt=attempt))
-
-    def measured(self, case: Case, attempt: int = 1, at: float = 3.0) -> tuple[Command, ...]:
-        return self.hear(CaseMeasured(at=at, case_key=case.key, attempt=attempt))
-
-    def finished(
-        self, case: Case, attempt: int = 1, verdict: Verdict = Verdict.OK, reason: str | None = None, at: float = 4.0
-    ) -> tuple[Command, ...]:
-        result = a_result(case, attempt, verdict=verdict, reason=reason)
-        return self.hear(CaseFinished(at=at, case_key=case.key, attempt=attempt, result=result))
-
-    def lost(self, selector: str = "gpu:0", at: float = 5.0) -> tuple[Command, ...]:
-        return self.hear(DeviceLost(at=at, device_id=f"gpu01/{selector}", reason="the host went away"))
-
-    def overdue(self) -> tuple[Command, ...]:
-        deadline = self.dispatcher.next_deadline
-        assert deadline is not None
-        return self.hear(DeadlinePassed(at=deadline))
-
-    def stop(self, *, now: bool = False, at: float = 6.0) -> tuple[Command, ...]:
-        return self.hear(StopRequested(at=at, now=now, reason="Ctrl-C"))
-
-    def state(self, selector: str = "gpu:0") -> DeviceState:
-        return self.dispatcher.device(f"gpu01/{selector}").state
-
-
-def verdict(case: Case, verdict: Verdict, reason: str | None = None) -> RecordVerdict:
-    return RecordVerdict(case_key=case.key, verdict=verdict, reason=reason)
-
-
-def release(selector: str = "gpu:0") -> ReleaseDevice:
-    return ReleaseDevice(device_id=f"gpu01/{selector}")
-
-
-# --- the life of a case ----------------------------------------------------------------------------------------
+# --- the life of a case ------------------------------------------------------------------------------------------
 
 
 def test_a_plan_without_cases_is_done_at_once() -> None:
@@ -208,7 +131,7 @@ def test_a_case_that_waited_in_vain_is_busy_and_the_next_one_begins() -> None:
     )
 
 
-# --- attempts --------------------------------------------------------------------------------------------------
+# --- attempts ----------------------------------------------------------------------------------------------------
 
 
 def test_a_crashed_case_is_tried_again_before_the_next_one() -> None:
@@ -235,7 +158,7 @@ def test_only_crashes_are_tried_again_and_only_so_often() -> None:
     assert not is_tried_again(Verdict.OOM, attempt=1, attempts=2)
 
 
-# --- deadlines -------------------------------------------------------------------------------------------------
+# --- deadlines ---------------------------------------------------------------------------------------------------
 
 
 def test_a_device_that_is_not_ready_in_time_is_lost_with_its_cases() -> None:
@@ -296,9 +219,9 @@ def test_a_cancel_that_nobody_answers_loses_the_device() -> None:
     assert bench.dispatcher.next_deadline == 24.0
     reason = "did not start within 20 s; its agent did not end it within 3 s"
     assert bench.overdue() == (
+        verdict(second, Verdict.HOST_DOWN, reason),
         RecordAttempt(case_key=first.key, attempt=1, verdict=Verdict.HOST_DOWN, reason=reason),
         verdict(first, Verdict.HOST_DOWN, reason),
-        verdict(second, Verdict.HOST_DOWN, reason),
         release(),
     )
     assert bench.state() is DeviceState.LOST
@@ -335,95 +258,7 @@ def test_replaced_deadlines_are_cleared_away() -> None:
     assert deadlines.next == 1e9
 
 
-# --- losses ----------------------------------------------------------------------------------------------------
-
-
-def test_a_device_lost_at_work_takes_its_attempt_and_its_cases_with_it() -> None:
-    first, second = case_on(number=1), case_on(number=2)
-    bench = Bench(first, second)
-    bench.ready("gpu:0")
-    bench.started(first)
-    reason = "the host went away"
-    assert bench.lost() == (
-        RecordAttempt(case_key=first.key, attempt=1, verdict=Verdict.HOST_DOWN, reason=reason),
-        verdict(first, Verdict.HOST_DOWN, reason),
-        verdict(second, Verdict.HOST_DOWN, reason),
-    )
-    assert bench.dispatcher.is_done
-
-
-def test_a_device_lost_while_its_case_waits_takes_it_along() -> None:
-    case = case_on()
-    bench = Bench(case)
-    bench.ready("gpu:0")
-    bench.waiting(case)
-    assert verdict(case, Verdict.HOST_DOWN, "the host went away") in bench.lost()
-
-
-def test_a_device_lost_before_it_is_ready_takes_its_cases_with_it() -> None:
-    case = case_on()
-    bench = Bench(case)
-    assert bench.lost() == (verdict(case, Verdict.HOST_DOWN, "the host went away"),)
-
-
-def test_a_device_lost_while_it_waits_makes_room_for_nobody_else_by_mistake() -> None:
-    first, second, third = (case_on(f"gpu:{index}") for index in range(3))
-    bench = Bench(first, second, third, settings=EXCLUSIVE)
-    bench.ready("gpu:0", "gpu:1", "gpu:2")
-    assert bench.lost("gpu:1") == (verdict(second, Verdict.HOST_DOWN, "the host went away"),)
-    assert bench.finished(first) == (verdict(first, Verdict.OK), release("gpu:0"), StartCase(case=third, attempt=1))
-
-
-def test_late_words_of_a_lost_device_change_nothing() -> None:
-    case = case_on()
-    bench = Bench(case)
-    bench.ready("gpu:0")
-    bench.lost()
-    assert bench.lost() == ()
-    assert bench.ready("gpu:0") == ()
-    assert bench.waiting(case) == ()
-    assert bench.granted(case) == ()
-    assert bench.started(case) == ()
-    assert bench.measured(case) == ()
-    assert bench.finished(case) == ()
-    assert bench.dispatcher.case(case.key).verdict is Verdict.HOST_DOWN
-
-
-def test_late_words_of_a_released_device_change_nothing() -> None:
-    case = case_on()
-    bench = Bench(case)
-    bench.stop()
-    assert bench.ready("gpu:0") == ()
-    assert bench.lost() == ()
-    assert bench.state() is DeviceState.RELEASED
-
-
-def test_late_words_of_an_attempt_that_is_being_cancelled_change_nothing() -> None:
-    case = case_on()
-    bench = Bench(case)
-    bench.ready("gpu:0")
-    bench.overdue()
-    deadline = bench.dispatcher.next_deadline
-    assert bench.waiting(case) == ()
-    assert bench.granted(case) == ()
-    assert bench.started(case) == ()
-    assert bench.measured(case) == ()
-    assert bench.dispatcher.next_deadline == deadline
-    assert bench.finished(case) == (verdict(case, Verdict.OK), release())
-
-
-def test_a_result_is_awaited_until_its_attempt_is_over() -> None:
-    case = case_on()
-    bench = Bench(case)
-    assert not bench.dispatcher.awaits(case.key, 1)
-    bench.ready("gpu:0")
-    assert bench.dispatcher.awaits(case.key, 1)
-    assert not bench.dispatcher.awaits(case.key, 2)
-    bench.lost()
-    assert not bench.dispatcher.awaits(case.key, 1)
-
-
-# --- stopping --------------------------------------------------------------------------------------------------
+# --- stopping ----------------------------------------------------------------------------------------------------
 
 
 def test_a_stop_lets_running_cases_end_and_begins_no_other() -> None:
@@ -487,99 +322,7 @@ def test_a_stop_at_once_waits_for_results_that_are_on_their_way() -> None:
     assert bench.finished(case) == (verdict(case, Verdict.OK), release())
 
 
-# --- what may run beside what ----------------------------------------------------------------------------------
-
-
-def test_gpus_of_a_host_work_side_by_side() -> None:
-    first, second = case_on("gpu:0"), case_on("gpu:1")
-    bench = Bench(first, second)
-    assert bench.ready("gpu:0", "gpu:1") == (StartCase(case=first, attempt=1), StartCase(case=second, attempt=1))
-
-
-def test_a_cpu_device_waits_until_the_gpus_of_its_host_have_ended() -> None:
-    cpu, first, second = case_on("cpu"), case_on("gpu:0", 1), case_on("gpu:0", 2)
-    bench = Bench(cpu, first, second)
-    assert bench.ready("cpu", "gpu:0") == (StartCase(case=first, attempt=1),)
-    assert bench.finished(first) == (verdict(first, Verdict.OK), StartCase(case=second, attempt=1))
-    assert bench.finished(second) == (verdict(second, Verdict.OK), release(), StartCase(case=cpu, attempt=1))
-
-
-def test_a_cpu_device_waits_for_no_gpu_that_is_lost() -> None:
-    cpu, gpu = case_on("cpu"), case_on("gpu:0")
-    bench = Bench(cpu, gpu)
-    bench.ready("cpu")
-    assert bench.lost("gpu:0") == (
-        verdict(gpu, Verdict.HOST_DOWN, "the host went away"),
-        StartCase(case=cpu, attempt=1),
-    )
-
-
-def test_a_gpu_begins_beside_other_gpus_and_never_beside_a_cpu_device() -> None:
-    busy_cpu = HostLoad(preparing=0, active_cpus=1, active_gpus=0)
-    assert not may_start(DeviceKind.GPU, busy_cpu, HostConcurrency.CONCURRENT)
-    assert may_start(DeviceKind.GPU, HostLoad(preparing=1, active_cpus=0, active_gpus=3), HostConcurrency.CONCURRENT)
-
-
-def test_cpu_devices_of_a_host_work_one_after_the_other() -> None:
-    first, second = case_on("cpu:0-7"), case_on("cpu:8-15")
-    bench = Bench(first, second)
-    assert bench.ready("cpu:0-7", "cpu:8-15") == (StartCase(case=first, attempt=1),)
-    assert StartCase(case=second, attempt=1) in bench.finished(first)
-
-
-def test_hosts_do_not_wait_for_each_other() -> None:
-    here, there = case_on("cpu"), case_on("cpu", host="attic")
-    bench = Bench(here, there)
-    assert bench.ready("cpu") == (StartCase(case=here, attempt=1),)
-    assert bench.ready("cpu", host="attic") == (StartCase(case=there, attempt=1),)
-
-
-def test_an_exclusive_host_works_on_one_case_at_a_time_in_the_plans_order() -> None:
-    plan = [case_on("gpu:1", 1), case_on("cpu", 1), case_on("gpu:1", 2), case_on("cpu", 2)]
-    bench = Bench(*plan, settings=EXCLUSIVE)
-    assert bench.ready("cpu") == ()  # not beside an agent that starts
-    begun = [command for command in bench.ready("gpu:1") if isinstance(command, StartCase)]
-    for case in plan:
-        assert begun == [StartCase(case=case, attempt=1)]
-        begun = [command for command in bench.finished(case) if isinstance(command, StartCase)]
-    assert bench.dispatcher.is_done
-
-
-@pytest.mark.parametrize("kind", list(DeviceKind))
-@pytest.mark.parametrize("load", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
-def test_an_exclusive_host_must_be_quiet(kind: DeviceKind, load: tuple[int, int, int]) -> None:
-    preparing, cpus, gpus = load
-    given = HostLoad(preparing=preparing, active_cpus=cpus, active_gpus=gpus)
-    assert not may_start(kind, given, HostConcurrency.EXCLUSIVE)
-    assert may_start(kind, HostLoad(preparing=0, active_cpus=0, active_gpus=0), HostConcurrency.EXCLUSIVE)
-
-
-def test_together_all_devices_of_a_host_work_at_once_in_the_plans_order() -> None:
-    first, cpu, other = case_on("gpu:0"), case_on("cpu"), case_on("cpu:0-7")
-    bench = Bench(cpu, first, other, settings=TOGETHER)
-    assert bench.ready("cpu", "gpu:0", "cpu:0-7") == tuple(StartCase(case=c, attempt=1) for c in (cpu, first, other))
-
-
-def test_what_must_be_alone_on_its_host_keeps_other_musters_out_as_well() -> None:
-    alone = {(kind, concurrency) for kind in DeviceKind for concurrency in HostConcurrency} - {
-        (DeviceKind.GPU, HostConcurrency.CONCURRENT),
-        (DeviceKind.GPU, HostConcurrency.TOGETHER),
-        (DeviceKind.CPU, HostConcurrency.TOGETHER),
-    }
-    assert {(k, c) for k in DeviceKind for c in HostConcurrency if must_be_alone(k, c)} == alone
-
-
-def test_gpus_go_before_cpus_only_where_devices_work_side_by_side() -> None:
-    side_by_side = [
-        turn(DeviceKind.CPU, 0, HostConcurrency.CONCURRENT),
-        turn(DeviceKind.GPU, 1, HostConcurrency.CONCURRENT),
-    ]
-    assert side_by_side[1] < side_by_side[0]
-    for concurrency in (HostConcurrency.EXCLUSIVE, HostConcurrency.TOGETHER):
-        assert turn(DeviceKind.CPU, 0, concurrency) < turn(DeviceKind.GPU, 1, concurrency)
-
-
-# --- what cannot be --------------------------------------------------------------------------------------------
+# --- what cannot be ----------------------------------------------------------------------------------------------
 
 
 def test_two_cases_of_one_key_are_refused() -> None:
@@ -640,7 +383,7 @@ def test_words_of_a_case_that_was_never_begun_are_impossible(hear: Callable[[Ben
         hear(Bench(case), case)
 
 
-@pytest.mark.parametrize("hear", [Bench.started, Bench.measured, Bench.finished])
+@pytest.mark.parametrize("hear", [Bench.started, Bench.measured])
 def test_nothing_follows_on_a_result(hear: Callable[[Bench, Case], object]) -> None:
     case = case_on()
     bench = Bench(case)
@@ -648,6 +391,16 @@ def test_nothing_follows_on_a_result(hear: Callable[[Bench, Case], object]) -> N
     bench.finished(case)
     with pytest.raises(ImpossibleTransitionError, match=r"attempt 1 of case .* is done"):
         hear(bench, case)
+
+
+def test_a_result_that_comes_again_is_taken_once() -> None:
+    first, second = case_on(number=1), case_on(number=2)
+    bench = Bench(first, second)
+    bench.ready("gpu:0")
+    bench.finished(first)
+    assert not bench.dispatcher.awaits(first.key, 1)
+    assert (bench.finished(first), bench.recovered(first)) == ((), ())
+    assert bench.dispatcher.case(second.key).state is CaseState.ACTIVE
 
 
 def test_a_case_starts_only_once() -> None:
@@ -684,105 +437,3 @@ def test_unknown_cases_and_devices_are_errors() -> None:
         bench.hear(DeviceReady(at=1.0, device_id="elsewhere"))
     with pytest.raises(KeyError, match="gpu01-gpu:9-1"):
         bench.started(case_on("gpu:9"))
-
-
-# --- the invariants themselves: each must be able to fail ------------------------------------------------------
-
-
-def a_board(*cases: Case) -> Board:
-    """The board of a run that has begun, its first device at work on its first case and all others idle."""
-    board = Board.of(cases)
-    for device in board.devices.values():
-        board.move_device(device, PrepareDevice, 0.0)
-        board.move_device(device, DeviceReady, 1.0)
-    device = next(iter(board.devices.values()))
-    record = device.queue.popleft()
-    device.active = record.attempt = AttemptRecord(case=record, number=1)
-    board.move_device(device, StartCase, 1.0)
-    board.move_case(record, StartCase, 1.0)
-    board.deadlines.set(device.device.id, 9.0)
-    return board
-
-
-def busy_without_attempt(board: Board) -> None:
-    board.devices["gpu01/gpu:0"].active = None
-
-
-def busy_with_what_is_over(board: Board) -> None:
-    board.cases["gpu01-gpu:0-1"].attempt.state = AttemptState.DONE  # type: ignore[union-attr]
-
-
-def busy_without_deadline(board: Board) -> None:
-    board.deadlines.clear("gpu01/gpu:0")
-
-
-def idle_with_deadline(board: Board) -> None:
-    board.deadlines.set("gpu01/cpu", 3.0)
-
-
-def closed_with_cases(board: Board) -> None:
-    board.devices["gpu01/cpu"].state = DeviceState.LOST
-
-
-def idle_without_cases(board: Board) -> None:
-    board.devices["gpu01/cpu"].queue.clear()
-
-
-def out_of_order(board: Board) -> None:
-    board.devices["gpu01/gpu:0"].queue.reverse()
-
-
-def load_miscounted(board: Board) -> None:
-    board.hosts["gpu01"].preparing = 1
-
-
-def cpu_beside_gpu(board: Board) -> None:
-    board.move_device(board.devices["gpu01/cpu"], StartCase, 2.0)
-
-
-def cases_miscounted(board: Board) -> None:
-    board.counts[CaseState.DONE] = 7
-
-
-def devices_miscounted(board: Board) -> None:
-    board.open_devices = 0
-
-
-def in_two_places(board: Board) -> None:
-    board.devices["gpu01/cpu"].queue.append(board.cases["gpu01-gpu:0-2"])
-
-
-def verdict_too_early(board: Board) -> None:
-    board.cases["gpu01-gpu:0-2"].verdict = Verdict.OK
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (busy_without_attempt, "is busy with the active attempt None"),
-        (busy_with_what_is_over, "busy with an attempt that is done"),
-        (busy_without_deadline, "is busy without a deadline"),
-        (idle_with_deadline, "is idle with a deadline"),
-        (closed_with_cases, "is lost with 1 cases queued"),
-        (idle_without_cases, "has nothing left and was not released"),
-        (out_of_order, "has left the plan's order"),
-        (load_miscounted, "and counts HostLoad"),
-        (cpu_beside_gpu, "one of them must be alone"),
-        (cases_miscounted, "and counted as"),
-        (devices_miscounted, "2 devices are open and 0 are counted"),
-        (in_two_places, "is queued and in 2 places"),
-        (verdict_too_early, "with the verdict"),
-    ],
-)
-def test_a_broken_invariant_is_noticed(spoil: Callable[[Board], None], message: str) -> None:
-    board = a_board(case_on("gpu:0", 1), case_on("gpu:0", 2), case_on("gpu:0", 3), case_on("cpu"))
-    check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
-    spoil(board)
-    with pytest.raises(AssertionError, match=message):
-        check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
-
-
-def test_an_idle_device_that_could_work_is_noticed() -> None:
-    board = a_board(case_on("gpu:0"), case_on("gpu:1"))
-    with pytest.raises(AssertionError, match="device gpu01/gpu:1 waits although its host has room"):
-        check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
