@@ -232,7 +232,7 @@ _FIELDS: Mapping[str, Callable[[Case], str]] = {
     "kind": lambda case: case.device.kind.value,
     "model": lambda case: case.workload.model,
     "pass": lambda case: case.workload.pass_.value,
-    "batch_size": lambda case: str(case.workload.batch_size),
+    "batch_size": lambda case: "max" if case.workload.seeks_largest else str(case.workload.batch_size),
     "precision": lambda case: case.workload.precision.value,
     "layout": lambda case: case.workload.layout.value,
     "compiler": lambda case: case.workload.compiler.value,

@@ -1,7 +1,8 @@
 """Frozen dataclasses to plain JSON data and back, by their type hints.
 
 Kept to what :mod:`workers.protocol` uses, so that the child needs nothing outside the standard library. A field
-whose name ends in ``_`` (``pass_``) is written without it.
+whose name ends in ``_`` (``pass_``) is written without it, and one that is marked :data:`UNSAID` only where it says
+something.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
 _Decoder: TypeAlias = Callable[[Any], Any]
 
 _SCALARS: Final = frozenset({str, int, float, bool, types.NoneType})
+
+#: Metadata of a field that is left out where it has its default: it came later, and what was written and hashed before
+#: is to stay the same to the letter.
+UNSAID: Final = types.MappingProxyType({"is_unsaid_by_default": True})
 
 
 class CodecError(ValueError):
@@ -39,7 +44,13 @@ def to_data(value: object) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     names = _names(typing.cast("Any", kind))
-    return {key: to_data(getattr(value, name)) for key, name in names} if names is not None else value
+    if names is None:
+        return value
+    data = {key: to_data(getattr(value, name)) for key, name in names.all}
+    for key, name, default in names.unsaid:
+        if getattr(value, name) == default:
+            del data[key]
+    return data
 
 
 def to_json(value: object) -> str:
@@ -104,12 +115,26 @@ class _MisfitError(Exception):
         self.place = ""
 
 
+class _Names(NamedTuple):
+    """How a dataclass's fields are called: in JSON, and as attributes."""
+
+    all: tuple[tuple[str, str], ...]
+    #: Those that are marked :data:`UNSAID`, each with its default.
+    unsaid: tuple[tuple[str, str, object], ...]
+
+
 @functools.cache
-def _names(kind: type) -> tuple[tuple[str, str], ...] | None:
-    """Return (name in JSON, attribute) of a dataclass's fields; ``None`` for other types."""
+def _names(kind: type) -> _Names | None:
+    """Return the names of a dataclass's fields; ``None`` for other types."""
     if not dataclasses.is_dataclass(kind):
         return None
-    return tuple((field.name.rstrip("_"), field.name) for field in dataclasses.fields(kind))
+    fields = [(field.name.rstrip("_"), field) for field in dataclasses.fields(kind)]
+    return _Names(
+        all=tuple((key, field.name) for key, field in fields),
+        unsaid=tuple(
+            (key, field.name, field.default) for key, field in fields if UNSAID.items() <= field.metadata.items()
+        ),
+    )
 
 
 @functools.cache

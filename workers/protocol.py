@@ -9,6 +9,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from workers.codec import UNSAID
+
 #: Raised when a message changes in a way that an older agent or head cannot read.
 PROTOCOL_VERSION: Final = 3
 
@@ -182,6 +184,8 @@ class Workload:
     compiler: Compiler = Compiler.NONE
     framework: str = "tensorflow"
     fetch: Fetch = Fetch.DEVICE
+    #: Whether the largest batch that fits is looked for and measured; ``batch_size`` is where the search begins.
+    seeks_largest: bool = field(default=False, metadata=UNSAID)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,6 +234,9 @@ class AttemptRequest:
     is_alone: bool = True
     #: Name of the head's machine, for those who have to wait.
     head: str = ""
+    #: The most of the host's memory that the child may take for its data; ``None`` for no limit of ours. Where the
+    #: largest batch is looked for, the agent sets it, or takes this where it is less.
+    memory_bytes: int | None = field(default=None, metadata=UNSAID)
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -368,6 +375,8 @@ class Result:
     attempt: int
     verdict: Verdict
     reason: str | None = None
+    #: The batch that was measured, where it was searched for; ``None`` where the workload says it, or none was found.
+    batch_size: int | None = field(default=None, metadata=UNSAID)
     #: One time for each step, milliseconds; warm-up steps apart.
     warmup_ms: tuple[float, ...] = ()
     samples_ms: tuple[float, ...] = ()

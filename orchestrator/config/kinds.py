@@ -5,6 +5,7 @@ Each kind checks itself and says in the JSON Schema what it expects.
 
 from __future__ import annotations
 
+import enum
 import pkgutil
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
@@ -57,11 +58,22 @@ PORT_FORMS: Final = f"a range of at least {PORTS_IN_BLOCK} ports between 1024 an
 
 STORE_FORMS: Final = "the store's URL, such as sqlite:///muster.db"
 
+BATCH_SIZE_FORMS: Final = "a whole number of at least 1, or max"
+
+#: The largest number that every part of muster, and every database, can hold.
+_MOST: Final = 2**31 - 1
+
 #: Kinds of pydantic errors that are ours: ``expected`` completes "expected …", ``problem`` stands alone.
 EXPECTED_ERROR: Final = "muster_expected"
 CHOICE_ERROR: Final = "muster_choice"
 PROBLEM_ERROR: Final = "muster_problem"
 NOT_YET_ERROR: Final = "muster_not_yet"
+
+
+class Largest(str, enum.Enum):
+    """In place of a batch size: the largest that fits."""
+
+    MAX = "max"
 
 
 def not_yet(feature: str, *, supported: str | None = None) -> dict[str, Any]:
@@ -161,6 +173,17 @@ def framework_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(folders) if module.name != "base"))
 
 
+def _batch_size(value: object) -> int | Largest:
+    """Return the number, or the word; bounds are those of :data:`Positive`."""
+    if isinstance(value, Largest) or value == Largest.MAX.value:
+        return Largest.MAX
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise expected(BATCH_SIZE_FORMS)
+    if value > _MOST:
+        raise expected(f"a number of at most {_MOST:,}")
+    return value
+
+
 def _model(value: object) -> str:
     if not isinstance(value, str) or value not in models.names():
         raise choice(models.names())
@@ -204,7 +227,14 @@ HostName: TypeAlias = Annotated[str, PlainValidator(_host_name), text_schema(HOS
 ModelName: TypeAlias = Annotated[str, PlainValidator(_model), text_schema("the name of a model, such as alexnet")]
 FrameworkName: TypeAlias = Annotated[str, PlainValidator(_framework), text_schema("a framework, such as tensorflow")]
 Whole: TypeAlias = Annotated[StrictInt, Field(ge=0, le=2**53)]
-Positive: TypeAlias = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
+Positive: TypeAlias = Annotated[StrictInt, Field(ge=1, le=_MOST)]
+BatchSize: TypeAlias = Annotated[
+    int | Largest,
+    PlainValidator(_batch_size),
+    WithJsonSchema(
+        {"type": ["integer", "string"], "minimum": 1, "maximum": _MOST, "pattern": "^max$", EXPECTED: BATCH_SIZE_FORMS}
+    ),
+]
 #: One line of text.
 Line: TypeAlias = Annotated[
     str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"), text_schema("one line of text")

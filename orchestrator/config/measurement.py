@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, model_validator
 
 from orchestrator.config.kinds import (
+    BatchSize,
     FrameworkName,
     Keys,
     ModelName,
@@ -20,6 +21,9 @@ from orchestrator.config.kinds import (
     problem,
 )
 from workers.protocol import Compiler, Fetch, Layout, Pass, Precision, Sampling
+
+#: The batch of the published rows, by which everything can be compared.
+COMMON_BATCH_SIZE: Final = 128
 
 #: Keys of ``measure`` that exclude each other: a later source that gives one takes the other away.
 RIVALS: Final = {"steps": "until", "until": "steps"}
@@ -43,7 +47,7 @@ class SweepEntry(Keys):
 
     model: Swept[ModelName] | None = Field(None, description="Models.")
     passes: Swept[Pass] | None = Field(None, description="Passes.")
-    batch_size: Swept[Positive] | None = Field(None, description="Images in a step.")
+    batch_size: Swept[BatchSize] | None = Field(None, description="Images in a step; max for the largest that fits.")
     precision: Swept[Precision] | None = Field(None, description="Number types.")
     layout: Swept[LayoutChoice] | None = Field(None, description="Orders of an image tensor's dimensions.")
     compiler: Swept[Compiler] | None = Field(None, description="Compilers.")
@@ -70,7 +74,13 @@ class WorkloadConfig(Keys):
         (Pass.FORWARD, Pass.FORWARD_BACKWARD),
         description="forward: to the last tensor; forward_backward: its gradient for all weights and biases as well.",
     )
-    batch_size: Swept[Positive] = Field((128,), description="Images in a step.")
+    batch_size: Swept[BatchSize] = Field(
+        (COMMON_BATCH_SIZE,),
+        description=(
+            "Images in a step; max: the largest that fits is looked for on each device, from the largest number beside"
+            f" it on, and measured. max alone stands for [{COMMON_BATCH_SIZE}, max]."
+        ),
+    )
     precision: Swept[Precision] = Field((Precision.FLOAT32,), description="Number type of weights and arithmetic.")
     layout: Swept[LayoutChoice] = Field(
         (LayoutChoice.AUTO,), description="Order of an image tensor's dimensions; auto: NHWC on CPUs, NCHW on GPUs."

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from orchestrator.config.kinds import Largest
+from orchestrator.config.measurement import COMMON_BATCH_SIZE
 from orchestrator.errors import ConfigError
 from workers.protocol import Compiler, DeviceKind, Fetch, Layout, Pass, Precision, Workload
 
@@ -14,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias
 
-    from orchestrator.config.schema import LayoutChoice, SweepEntry, WorkloadConfig
+    from orchestrator.config.measurement import LayoutChoice, SweepEntry, WorkloadConfig
 
     _Lists: TypeAlias = tuple[
         tuple[str, ...],
         tuple[str, ...],
-        tuple[int, ...],
+        tuple[tuple[int, bool], ...],
         tuple[Precision, ...],
         tuple[LayoutChoice, ...],
         tuple[Compiler, ...],
@@ -46,6 +48,8 @@ class SweptWorkload:
     compiler: Compiler
     framework: str
     fetch: Fetch
+    #: Whether the largest batch that fits is looked for, from ``batch_size`` on.
+    seeks_largest: bool = False
 
 
 def resolve(swept: SweptWorkload, kind: DeviceKind) -> Workload:
@@ -60,6 +64,7 @@ def resolve(swept: SweptWorkload, kind: DeviceKind) -> Workload:
         compiler=swept.compiler,
         framework=swept.framework,
         fetch=swept.fetch,
+        seeks_largest=swept.seeks_largest,
     )
 
 
@@ -111,7 +116,8 @@ def _sweeps(workload: WorkloadConfig) -> tuple[WorkloadConfig, ...]:
 
 
 def _combinations(sweep: WorkloadConfig) -> Iterator[SweptWorkload]:
-    for model, framework, batch_size, precision, layout, compiler, fetch, pass_ in itertools.product(*_lists(sweep)):
+    for model, framework, batch, precision, layout, compiler, fetch, pass_ in itertools.product(*_lists(sweep)):
+        batch_size, seeks_largest = batch
         yield SweptWorkload(
             model=model,
             pass_=pass_,
@@ -121,6 +127,7 @@ def _combinations(sweep: WorkloadConfig) -> Iterator[SweptWorkload]:
             compiler=compiler,
             framework=framework,
             fetch=fetch,
+            seeks_largest=seeks_largest,
         )
 
 
@@ -129,7 +136,7 @@ def _lists(sweep: WorkloadConfig) -> _Lists:
     return (
         sweep.model,
         sweep.framework,
-        sweep.batch_size,
+        _batches(sweep.batch_size),
         sweep.precision,
         sweep.layout,
         sweep.compiler,
@@ -138,13 +145,23 @@ def _lists(sweep: WorkloadConfig) -> _Lists:
     )
 
 
+def _batches(given: Sequence[int | Largest]) -> tuple[tuple[int, bool], ...]:
+    """Return each batch size and whether the largest is looked for from there: from the largest number beside `max`.
+
+    Alone it stands for the common batch and the largest: by the one devices compare, by the other they show all.
+    """
+    numbers = [size for size in given if not isinstance(size, Largest)]
+    start, sizes = (max(numbers), given) if numbers else (COMMON_BATCH_SIZE, (COMMON_BATCH_SIZE, *given))
+    return tuple((start, True) if isinstance(size, Largest) else (size, False) for size in sizes)
+
+
 def _matches(entry: SweepEntry, swept: SweptWorkload) -> bool:
     """True where the combination has one of the entry's values for every parameter that the entry names."""
     layouts = None if entry.layout is None else tuple(choice.layout for choice in entry.layout)
     return (
         _is_one_of(swept.model, entry.model)
         and _is_one_of(swept.pass_, entry.passes)
-        and _is_one_of(swept.batch_size, entry.batch_size)
+        and _is_one_of(Largest.MAX if swept.seeks_largest else swept.batch_size, entry.batch_size)
         and _is_one_of(swept.precision, entry.precision)
         and _is_one_of(swept.layout, layouts)
         and _is_one_of(swept.compiler, entry.compiler)

@@ -15,7 +15,7 @@ def in_words(workload: Workload) -> str:
     parts = (
         workload.model,
         workload.pass_.value,
-        f"batch {workload.batch_size}",
+        f"batch max (from {workload.batch_size})" if workload.seeks_largest else f"batch {workload.batch_size}",
         workload.precision.value,
         workload.layout.value,
         None if workload.compiler is Compiler.NONE else workload.compiler.value,

@@ -41,6 +41,12 @@ def test_what_is_written_is_read_again(value: Device | Case | Result) -> None:
     assert from_json(type(value), to_json(value)) == value
 
 
+def test_what_came_later_is_not_written_where_it_says_nothing() -> None:
+    assert "seeks_largest" not in to_data(a_workload())
+    assert from_data(Workload, to_data(a_workload())).seeks_largest is False
+    assert to_data(a_workload(seeks_largest=True))["seeks_largest"] is True
+
+
 def test_names_of_any_script_survive_in_ascii() -> None:
     device = a_device(name="GeForce Ω ☃ \u2028 | \x00")
     assert to_json(device).isascii()

@@ -31,6 +31,7 @@ WRONG = {
     "batch_text": SMALL.replace("alexnet", "alexnet, batch_size: '128'"),
     "batch_octal": SMALL.replace("alexnet", "alexnet, batch_size: 012"),
     "batch_boolean": SMALL.replace("alexnet", "alexnet, batch_size: true"),
+    "batch_word": SMALL.replace("alexnet", "alexnet, batch_size: [64, most]"),
     "batch_fraction": SMALL.replace("alexnet", "alexnet, batch_size: 1.5"),
     "batch_huge": SMALL.replace("alexnet", "alexnet, batch_size: 3000000000"),
     "typo_in_top_key": SMALL.replace("workloads", "workload"),

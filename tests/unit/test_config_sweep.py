@@ -143,3 +143,37 @@ def test_workloads_that_become_the_same_on_a_device_stand_once() -> None:
 
     assert resolve_all(both, DeviceKind.CPU) == (a_workload(layout=Layout.NHWC),)
     assert [one.layout for one in resolve_all(both, DeviceKind.GPU)] == [Layout.NCHW, Layout.NHWC]
+
+
+# --- the largest batch that fits -------------------------------------------------------------------------------
+
+
+def batches(**given: Any) -> list[tuple[int, bool]]:
+    return [(one.batch_size, one.seeks_largest) for one in expand([a_sweep(**given)])]
+
+
+def test_max_alone_is_the_common_batch_and_the_largest() -> None:
+    assert batches(batch_size="max") == batches(batch_size=["max"]) == [(128, False), (128, True)]
+
+
+@pytest.mark.parametrize("start", [1, 64, 1000])
+def test_beside_a_number_the_search_begins_there(start: int) -> None:
+    assert batches(batch_size=[start, "max"]) == [(start, False), (start, True)]
+
+
+def test_the_search_begins_at_the_largest_of_several_numbers_and_max_stands_once_where_it_is_written() -> None:
+    assert batches(batch_size=["max", 64, 256, "max", 8]) == [(256, True), (64, False), (256, False), (8, False)]
+
+
+def test_max_is_left_out_and_added_like_any_other_batch() -> None:
+    assert batches(batch_size=[64, "max"], exclude=[{"batch_size": "max"}]) == [(64, False)]
+    assert batches(batch_size=[64, "max"], exclude=[{"batch_size": 64}]) == [(64, True)]
+    assert batches(batch_size=64, include=[{"batch_size": [64, "max"]}]) == [(64, False), (64, True)]
+
+
+def test_max_counts_as_what_it_stands_for() -> None:
+    assert count([a_sweep(batch_size="max")]) == 2
+
+
+def test_a_device_is_told_to_look_for_the_largest() -> None:
+    assert resolve(swept(seeks_largest=True), DeviceKind.CPU) == a_workload(seeks_largest=True)

@@ -158,6 +158,14 @@ def test_only_keeps_the_cases_that_fit_every_field(only: list[str], left: list[s
     assert _short(_plan(_config(), *only)) == left
 
 
+def test_only_calls_the_search_for_the_largest_batch_by_its_word() -> None:
+    plan = _plan(_config(workloads=[{"model": "alexnet", "batch_size": "max"}]), "batch_size=max", "host=a")
+    assert [(item.case.workload.batch_size, item.case.workload.seeks_largest) for item in plan.cases] == [
+        (128, True),
+        (128, True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("only", "message"),
     [
@@ -217,6 +225,10 @@ def test_the_key_is_the_same_in_two_interpreters_with_different_hash_seeds() -> 
 def test_the_key_of_a_known_case_does_not_change_between_versions() -> None:
     # Written down once: a change of the key would separate every stored result from its rerun.
     assert case_key(a_device(), a_workload(), a_sampling()) == KNOWN_KEY
+
+
+def test_looking_for_the_largest_batch_is_another_case_than_the_batch_that_it_begins_with() -> None:
+    assert case_key(a_device(), a_workload(seeks_largest=True), a_sampling()) != KNOWN_KEY
 
 
 def test_an_estimate_counts_start_warm_up_and_steps() -> None:
