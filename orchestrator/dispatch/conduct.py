@@ -103,9 +103,9 @@ class Conduct:
     def lose(self, device: DeviceRecord, at: float, reason: str, *, is_final: bool) -> Iterator[Command]:
         """Take a device as away: its agent is gone. Another one is tried soon, unless that is hopeless or unwanted."""
         self._miss(device, at)
-        device.reason = reason
         device.losses += 1
-        if device.away_since is None:
+        if device.away_since is None:  # what tries to bring it back fail of is not why it is away
+            device.reason = reason
             device.away_since = at if device.host.silent_since is None else device.host.silent_since
         over_at = self._grace_over_at(device, at)
         if self.stop_reason is not None:

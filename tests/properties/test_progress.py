@@ -13,9 +13,9 @@ from rich.cells import cell_len
 from orchestrator.cli.progress.drawing import Drawing, Symbols
 from orchestrator.cli.progress.news import Teller
 from orchestrator.cli.progress.picture import Activity, Picture
-from orchestrator.dispatch.messages import PrepareDevice, RecordVerdict
+from orchestrator.dispatch.messages import PrepareDevice, PutAside, RecordVerdict
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
-from orchestrator.engine.simulated import Fault, SimulatedEngine
+from orchestrator.engine.simulated import Fault, Silence, SimulatedEngine
 from orchestrator.runner import Runner
 from tests.builders import a_case, a_device, a_sampling, a_workload
 
@@ -41,6 +41,8 @@ faults = st.sampled_from(
         Fault(held_for_s=30.0),
         Fault(never_prepares=True),
         Fault(lost_after_s=8.0),
+        Fault(lost_after_s=8.0, back_after_s=3.0),
+        Fault(lost_after_s=8.0, back_after_s=40.0, losses=3),
     ]
 )
 
@@ -57,6 +59,12 @@ class Nowhere:
         pass
 
     def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
+        pass
+
+    def save_late(self, run_id: str, result: Result) -> bool:
+        return True
+
+    def put_aside(self, run_id: str, command: PutAside) -> None:
         pass
 
 
@@ -118,12 +126,18 @@ class Watcher:
 @given(
     lab=labs,
     each=st.integers(1, 3),
+    silences=st.lists(st.sampled_from([None, 5.0, 20.0, 90.0]), min_size=5, max_size=5),
     width=st.integers(1, 130),
     height=st.integers(1, 14),
     concurrency=st.sampled_from(HostConcurrency),
 )
 def test_a_picture_of_any_run_fits_leaves_nobody_out_and_stands_still(
-    lab: list[dict[str, Fault]], each: int, width: int, height: int, concurrency: HostConcurrency
+    lab: list[dict[str, Fault]],
+    each: int,
+    silences: list[float | None],
+    width: int,
+    height: int,
+    concurrency: HostConcurrency,
 ) -> None:
     devices = {
         a_device(f"höst{number}", selector): fault
@@ -136,7 +150,11 @@ def test_a_picture_of_any_run_fits_leaves_nobody_out_and_stands_still(
         for device in devices
         for number in range(each)
     ]
-    engine = SimulatedEngine(faults={device.id: fault for device, fault in devices.items()})
+    faulty = {device.id: fault for device, fault in devices.items()}
+    for number, for_s in enumerate(silences):
+        if for_s is not None:
+            faulty[f"höst{number}"] = Fault(silences=(Silence(from_s=6.0, for_s=for_s),))
+    engine = SimulatedEngine(faults=faulty)
     watcher = Watcher(engine, cases, width, height)
     runner = Runner(
         run_id="run",

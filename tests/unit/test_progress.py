@@ -14,12 +14,13 @@ from orchestrator.dispatch.messages import (
     CaseStarted,
     DeviceLost,
     PrepareDevice,
+    PutAside,
     RecordVerdict,
     StartCase,
     StopRequested,
 )
 from orchestrator.dispatch.settings import DispatchSettings
-from orchestrator.engine.simulated import Fault, SimulatedEngine
+from orchestrator.engine.simulated import Fault, Silence, SimulatedEngine
 from orchestrator.runner import Runner
 from tests.builders import a_case, a_device, a_result, a_sampling, a_workload
 from tests.goldens import assert_golden
@@ -144,7 +145,7 @@ def test_elsewhere_every_event_is_a_plain_line(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.splitlines() == [
         "1 case",
         "[0/1] localhost/cpu: alexnet forward b128 float32: starting (attempt 2)",
-        "[0/1] localhost/cpu: lost: gone",
+        "[0/1] localhost/cpu: away: gone",
         "[0/1] stopping: stopped by Ctrl-C",
         "[1/1] localhost/cpu: alexnet forward b128 float32: crashed: SIGSEGV",
     ]
@@ -279,16 +280,27 @@ class Nowhere:
     def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
         pass
 
+    def save_late(self, run_id: str, result: Result) -> bool:
+        return True
+
+    def put_aside(self, run_id: str, command: PutAside) -> None:
+        pass
+
 
 def test_a_lab_s_run_elsewhere_is_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     devices = [a_device(host, selector) for host in ("one", "two") for selector in ("gpu:0", "gpu:1", "cpu")]
     sampling = a_sampling(min_steps=20, max_steps=20)
-    cases = [a_case(device, a_workload(batch_size=size), sampling) for size in (32, 256) for device in devices]
+    cases = [
+        a_case(device, a_workload(batch_size=size), sampling, key=f"{device.id} b{size}")
+        for size in (32, 256)
+        for device in devices
+    ]
     faults = {
         "one/gpu:1": Fault(crash_on_attempts=(1,)),
         "one/cpu": Fault(held_for_s=30.0),
         "two/gpu:0": Fault(oom_above_batch_size=128),
-        "two/gpu:1": Fault(lost_after_s=3.5),
+        "two/gpu:1": Fault(lost_after_s=3.5, back_after_s=2.0),
+        "two": Fault(silences=(Silence(from_s=10.0, for_s=15.0),)),
     }
     engine = SimulatedEngine(faults=faults)
     with view(cases, quiet=False) as shown:

@@ -9,6 +9,7 @@ from orchestrator.dispatch.messages import (
     CaseStarted,
     CaseWaiting,
     DeviceLost,
+    HostSilent,
     PrepareDevice,
     RecordVerdict,
     ReleaseDevice,
@@ -92,7 +93,7 @@ def test_devices_that_are_not_at_work_say_why() -> None:
     assert lab.lines()[1:] == [
         "gpu00/gpu:0  done",
         "gpu01/gpu:0  done, 1 failed",
-        "gpu02/gpu:0  lost: no\\x1b[2J answer",
+        "gpu02/gpu:0  away: no\\x1b[2J answer",
         "gpu03/gpu:0  preparing",
         "gpu04/gpu:0  queued",
     ]
@@ -135,6 +136,12 @@ def test_of_many_stages_some_are_shown_and_the_others_counted() -> None:
     assert len(lab.lines()) == 1 + 5 + 1
 
 
+def test_hosts_that_are_silent_are_counted_beside_the_run() -> None:
+    lab = Lab(2)
+    lab.picture.heard(HostSilent(at=0.0, host="gpu00"))
+    assert "1 host silent" in lab.lines()[0]
+
+
 def test_where_devices_do_not_fit_busy_ones_are_shown_and_the_rest_counted() -> None:
     lab = Lab(10)
     lab.begin(8, step=1)
@@ -143,7 +150,7 @@ def test_where_devices_do_not_fit_busy_ones_are_shown_and_the_rest_counted() -> 
     for number in range(5):
         lab.begin(number, step=1)
     lab.picture.heard(DeviceLost(at=0.0, device_id="gpu07/gpu:0", reason="gone"))
-    assert lab.hosts(height=4) == ["gpu08", "gpu09", "… 5 more measuring, 2 queued, 1 lost"]
+    assert lab.hosts(height=4) == ["gpu08", "gpu09", "… 5 more measuring, 2 queued, 1 away"]
 
 
 def test_a_device_keeps_its_line_while_it_is_busy() -> None:

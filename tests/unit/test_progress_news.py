@@ -10,8 +10,14 @@ from orchestrator.dispatch.messages import (
     CaseStarted,
     CaseWaiting,
     DeviceLost,
+    DeviceReady,
+    HostHeard,
+    HostSilent,
+    PutAside,
+    RecordAttempt,
     RecordVerdict,
     ReleaseDevice,
+    ResultRecovered,
     StartCase,
     StopRequested,
 )
@@ -92,7 +98,7 @@ def test_cases_that_a_stop_ends_together_are_one_line() -> None:
 def test_cases_of_one_device_that_end_together_name_it() -> None:
     first, second = a_case(key="1"), a_case(key="2")
     teller = a_teller(first, second)
-    lost = DeviceLost(at=1.0, device_id="localhost/cpu", reason="gone")
+    lost = DeviceLost(at=1.0, device_id="localhost/cpu", reason="gone", is_final=True)
     ends = [RecordVerdict(case_key=key, verdict=Verdict.HOST_DOWN, reason="gone") for key in ("1", "2")]
     assert texts(teller, lost, *ends) == ["localhost/cpu: lost: gone"]
     assert [each.text for each in teller.rest()] == ["localhost/cpu: 2 cases: host_down: gone"]
@@ -118,6 +124,46 @@ def test_a_failure_is_told_at_once_and_after_what_was_held_back() -> None:
         f"{NAME}: not_run: stopped",
         f"{NAME}: oom: too large",
     ]
+
+
+def test_a_device_that_is_away_is_told_of_once_and_when_it_is_back() -> None:
+    case = a_case()
+    teller = a_teller(case)
+    ready = DeviceReady(at=3.0, device_id="localhost/cpu")
+    away = DeviceLost(at=1.0, device_id="localhost/cpu", reason="the agent died")
+    still = DeviceLost(at=2.0, device_id="localhost/cpu", reason="cannot be reached")
+    assert texts(teller, ready) == []
+    assert texts(teller, away, still, ready, ready) == ["localhost/cpu: away: the agent died", "localhost/cpu: back"]
+    assert texts(teller, RecordAttempt(case_key=case.key, attempt=1, verdict=Verdict.HOST_DOWN, reason="died")) == []
+    assert texts(teller, StartCase(case=case, attempt=2)) == [
+        f"{NAME}: starting (attempt 2): attempt 1 host_down: died"
+    ]
+
+
+def test_a_host_is_told_of_when_it_is_silent_and_heard_again() -> None:
+    assert texts(a_teller(), HostSilent(at=1.0, host="gpu01"), HostHeard(at=9.0, host="gpu01")) == [
+        "gpu01: silent, no sign of life",
+        "gpu01: heard again",
+    ]
+
+
+def test_what_is_put_aside_is_told_before_the_cases_that_it_costs() -> None:
+    case = a_case()
+    teller = a_teller(case)
+    aside = PutAside(target="localhost", failures=3, reason="SIGSEGV")
+    told = "localhost: put aside after 3 failures in a row, the last: SIGSEGV"
+    assert texts(teller, aside, not_run(case, "put aside")) == [told]
+
+
+def test_a_result_that_was_found_on_its_host_is_told_with_its_figure() -> None:
+    case = a_case()
+    found = ResultRecovered(at=1.0, case_key=case.key, attempt=2, result=a_result(case, 2))
+    ok = RecordVerdict(case_key=case.key, verdict=Verdict.OK, reason=None)
+    assert texts(a_teller(case), found, ok) == [
+        f"{NAME}: result of attempt 2 found on its host",
+        f"{NAME}: 100 ms a step over 3 steps",
+    ]
+    assert texts(a_teller(), found) == []
 
 
 def test_what_comes_from_hosts_cannot_steer_the_terminal() -> None:

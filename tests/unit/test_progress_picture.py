@@ -13,6 +13,8 @@ from orchestrator.dispatch.messages import (
     CaseWaiting,
     DeviceLost,
     DeviceReady,
+    HostHeard,
+    HostSilent,
     PrepareDevice,
     RecordAttempt,
     RecordVerdict,
@@ -254,8 +256,61 @@ def test_another_attempt_has_its_time_to_come_again(picture: Picture, clock: Clo
 def test_a_device_that_is_lost_has_nothing_to_come(picture: Picture) -> None:
     (case,) = cases_of("gpu:0")
     picture.expect([case], {case.key: 10.0})
-    picture.heard(DeviceLost(at=0.0, device_id="a/gpu:0", reason="gone"))
+    picture.heard(DeviceLost(at=0.0, device_id="a/gpu:0", reason="gone", is_final=True))
     assert picture.left_s == 0.0
+
+
+# --- away, lost, silent ----------------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_away_is_so_until_it_is_back(picture: Picture) -> None:
+    first, second = cases_of("gpu:0", each=2)
+    picture.expect([first, second], {first.key: 10.0, second.key: 5.0})
+    seen = begin(picture, first)
+    picture.heard(DeviceLost(at=0.0, device_id="a/gpu:0", reason="gone"))
+    assert (seen.activity, seen.reason, picture.left_s) == (Activity.AWAY, "gone", 15.0)
+    picture.heard(PrepareDevice(device=first.device))
+    assert seen.activity is Activity.AWAY
+    picture.heard(DeviceReady(at=0.0, device_id="a/gpu:0"))
+    assert (seen.activity, seen.reason) == (Activity.QUEUED, None)
+
+
+def test_a_device_that_is_back_is_not_lost_with_the_case_that_it_cost(picture: Picture) -> None:
+    first, second = cases_of("gpu:0", each=2)
+    picture.expect([first, second], {})
+    seen = begin(picture, first)
+    for news in (
+        DeviceLost(at=0.0, device_id="a/gpu:0", reason="gone"),
+        DeviceReady(at=0.0, device_id="a/gpu:0"),
+        RecordAttempt(case_key=first.key, attempt=1, verdict=Verdict.HOST_DOWN, reason="gone"),
+        RecordVerdict(case_key=first.key, verdict=Verdict.HOST_DOWN, reason="gone"),
+        StartCase(case=second, attempt=1),
+        CaseFinished(at=0.0, case_key=second.key, attempt=1, result=a_result(second)),
+        RecordVerdict(case_key=second.key, verdict=Verdict.OK, reason=None),
+        ReleaseDevice(device_id="a/gpu:0"),
+    ):
+        picture.heard(news)
+    assert (seen.activity, seen.failed, picture.failed) == (Activity.DONE, 1, 1)
+
+
+def test_a_device_that_is_not_back_in_time_is_lost(picture: Picture) -> None:
+    (case,) = cases_of("gpu:0")
+    picture.expect([case], {})
+    seen = picture.devices["a/gpu:0"]
+    for news in (
+        DeviceLost(at=0.0, device_id="a/gpu:0", reason="gone"),
+        RecordVerdict(case_key=case.key, verdict=Verdict.HOST_DOWN, reason="gone; not back within 60 s"),
+        ReleaseDevice(device_id="a/gpu:0"),
+    ):
+        picture.heard(news)
+    assert (seen.activity, seen.reason) == (Activity.LOST, "gone; not back within 60 s")
+
+
+def test_hosts_are_silent_until_they_are_heard(picture: Picture) -> None:
+    picture.heard(HostSilent(at=0.0, host="a"))
+    assert picture.silent == {"a"}
+    picture.heard(HostHeard(at=0.0, host="a"))
+    assert picture.silent == set()
 
 
 # --- stages ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rich.cells import cell_len, set_cell_size
 
-from orchestrator.cli.output import seconds
+from orchestrator.cli.output import count, seconds
 from orchestrator.cli.progress.news import Tone, label
 from orchestrator.cli.progress.picture import Activity
 from orchestrator.cli.progress.places import Places
@@ -93,6 +93,8 @@ class Drawing:
         told: list[Line] = [((f"{picture.done}/{picture.total}", Tone.PLAIN),)]
         if picture.failed:
             told.append(((f"{picture.failed} failed", Tone.BAD),))
+        if picture.silent:
+            told.append(((f"{count(len(picture.silent), 'host')} silent", Tone.DOUBTFUL),))
         told.append(((seconds(picture.elapsed_s), Tone.FAINT),))
         if picture.has_begun and picture.done < picture.total:
             left_s = picture.left_s
@@ -201,6 +203,8 @@ def _idle(seen: Seen) -> Span:
     match seen.activity:
         case Activity.LOST:
             return printable(f"lost: {seen.reason}"), Tone.BAD
+        case Activity.AWAY:
+            return printable(f"away: {seen.reason}"), Tone.DOUBTFUL
         case Activity.DONE if seen.failed:
             return f"done, {seen.failed} failed", Tone.BAD
         case _:

@@ -13,9 +13,14 @@ from orchestrator.dispatch.messages import (
     CaseGranted,
     CaseWaiting,
     DeviceLost,
+    DeviceReady,
+    HostHeard,
+    HostSilent,
+    PutAside,
     RecordAttempt,
     RecordVerdict,
     ReleaseDevice,
+    ResultRecovered,
     StartCase,
     StopRequested,
 )
@@ -72,7 +77,8 @@ class _Together:
 def label(case: Case) -> str:
     """Return what a case is called in one short line."""
     workload = case.workload
-    return f"{workload.model} {workload.pass_.value} b{workload.batch_size} {workload.precision.value}"
+    batch = "max" if workload.seeks_largest else workload.batch_size
+    return f"{workload.model} {workload.pass_.value} b{batch} {workload.precision.value}"
 
 
 class Teller:
@@ -82,6 +88,10 @@ class Teller:
         self._cases = cases
         #: Results of attempts whose cases have no verdict yet.
         self._results: dict[str, Result] = {}
+        #: Attempts of such cases that were given up without a result.
+        self._given_up: dict[str, RecordAttempt] = {}
+        #: Devices that were told of as away: not each try to bring them back is news.
+        self._away: set[str] = set()
         self._together: _Together | None = None
 
     def heard(self, news: Event | Progress | Command) -> tuple[Told, ...]:
@@ -105,18 +115,42 @@ class Teller:
                 return self._of_case(news.case_key, f"waiting: {news.reason}", Tone.PLAIN)
             case CaseGranted():
                 return self._of_case(news.case_key, "starting, the wait is over", Tone.PLAIN)
-            case DeviceLost():
-                return Told(text=printable(f"{news.device_id}: lost: {news.reason}"), tone=Tone.BAD)
+            case DeviceLost() | DeviceReady():
+                return self._device(news)
+            case HostSilent() | HostHeard() | PutAside():
+                return _of_place(news)
             case StopRequested():
                 return Told(text=printable(f"stopping: {news.reason}"), tone=Tone.BAD)
             case CaseFinished():
                 self._results[news.case_key] = news.result
                 return None
+            case ResultRecovered():
+                return self._recovered(news)
+            case RecordAttempt():
+                self._given_up[news.case_key] = news
+                return None
             case _:
                 return None
 
+    def _device(self, news: DeviceLost | DeviceReady) -> Told | None:
+        was_away = news.device_id in self._away
+        if isinstance(news, DeviceReady):
+            self._away.discard(news.device_id)
+            return Told(text=printable(f"{news.device_id}: back"), tone=Tone.PLAIN) if was_away else None
+        self._away.add(news.device_id)
+        if news.is_final:
+            return Told(text=printable(f"{news.device_id}: lost: {news.reason}"), tone=Tone.BAD)
+        return None if was_away else Told(text=printable(f"{news.device_id}: away: {news.reason}"), tone=Tone.DOUBTFUL)
+
+    def _recovered(self, news: ResultRecovered) -> Told | None:
+        if news.case_key not in self._cases:  # an earlier head has ended it
+            return None
+        self._results[news.case_key] = news.result
+        return self._of_case(news.case_key, f"result of attempt {news.attempt} found on its host", Tone.PLAIN)
+
     def _start(self, news: StartCase) -> Told:
-        before = self._results.pop(news.case.key, None)
+        given_up = self._given_up.pop(news.case.key, None)
+        before = given_up or self._results.pop(news.case.key, None)
         if news.attempt == 1:
             return self._of_case(news.case.key, "starting", Tone.PLAIN)
         why = "" if before is None else f": attempt {before.attempt} {before.verdict.value}: {before.reason}"
@@ -124,6 +158,7 @@ class Teller:
 
     def _verdict(self, news: RecordVerdict) -> tuple[Told, ...]:
         result = self._results.pop(news.case_key, None)
+        self._given_up.pop(news.case_key, None)
         if news.verdict not in _TOGETHER:
             return (*self.rest(), self._of_case(news.case_key, *_end_of(news, result)))
         before = self._together
@@ -147,6 +182,18 @@ class Teller:
     def _of_case(self, case_key: str, text: str, tone: Tone) -> Told:
         case = self._cases[case_key]
         return Told(text=printable(f"{case.device.id}: {label(case)}: {text}"), tone=tone)
+
+
+def _of_place(news: HostSilent | HostHeard | PutAside) -> Told:
+    match news:
+        case HostSilent():
+            return Told(text=printable(f"{news.host}: silent, no sign of life"), tone=Tone.DOUBTFUL)
+        case HostHeard():
+            return Told(text=printable(f"{news.host}: heard again"), tone=Tone.PLAIN)
+        case _:
+            failures = count(news.failures, "failure")
+            told = f"{news.target}: put aside after {failures} in a row, the last: {news.reason}"
+            return Told(text=printable(told), tone=Tone.BAD)
 
 
 def _end_of(news: RecordVerdict, result: Result | None) -> tuple[str, Tone]:

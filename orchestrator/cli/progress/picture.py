@@ -20,6 +20,8 @@ from orchestrator.dispatch.messages import (
     CaseWaiting,
     DeviceLost,
     DeviceReady,
+    HostHeard,
+    HostSilent,
     PrepareDevice,
     RecordAttempt,
     RecordVerdict,
@@ -56,6 +58,7 @@ class Activity(enum.Enum):
     WAITING = "waiting"
     PREPARING = "preparing"
     QUEUED = "queued"
+    AWAY = "away"
     DONE = "done"
     LOST = "lost"
 
@@ -101,8 +104,10 @@ class Seen:
     device: Device
     activity: Activity = Activity.QUEUED
     active: Attempted | None = None
-    #: Why it was lost.
+    #: Why it is away or lost.
     reason: str | None = None
+    #: It is being given up: cases of its end without having begun.
+    is_down: bool = False
     failed: int = 0
     pace: Pace = field(default_factory=Pace)
     #: Of the cases that it has not begun: seconds of those with an estimate, and how many have none.
@@ -128,6 +133,10 @@ class Picture:
         #: By the maker's name for the device: what is found out on one holds for the others.
         self._paces: dict[str, Pace] = {}
         self._left: tuple[float, float | None] | None = None
+        #: Cases whose latest attempt went away with its agent, and was recorded once that was back.
+        self._missed: set[str] = set()
+        #: Hosts that give no sign of life.
+        self.silent: set[str] = set()
         self.has_begun = False
         #: Cases with a verdict, and those among them without a figure.
         self.done = 0
@@ -239,6 +248,10 @@ class Picture:
                 self._ended(news)
             case PrepareDevice() | DeviceReady() | DeviceLost() | ReleaseDevice():
                 self._device(news)
+            case HostSilent():
+                self.silent.add(news.host)
+            case HostHeard():
+                self.silent.discard(news.host)
             case CaseWaiting() | CaseGranted() | CaseStarted() | CaseMeasured():
                 self._phase(news)
             case _:
@@ -251,22 +264,27 @@ class Picture:
         match news:
             case PrepareDevice():
                 self._begin()
-                self._move(seen, Activity.PREPARING)
+                if seen.activity is not Activity.AWAY:  # that, until it is back
+                    self._move(seen, Activity.PREPARING)
             case DeviceReady():
+                seen.reason = None
                 self._move(seen, Activity.QUEUED)
             case DeviceLost():
                 self._drop(seen)
-                seen.reason = news.reason
-                self._move(seen, Activity.LOST)
+                if seen.activity is not Activity.AWAY or news.is_final:
+                    seen.reason = news.reason
+                self._move(seen, Activity.LOST if news.is_final else Activity.AWAY)
             case _:
                 self._drop(seen)
-                self._move(seen, Activity.DONE)
+                is_lost = seen.is_down or seen.activity is Activity.AWAY
+                self._move(seen, Activity.LOST if is_lost else Activity.DONE)
 
     def _start(self, news: StartCase) -> None:
         seen = self.devices.get(news.case.device.id)
         if seen is None:
             return
         self._begin()
+        self._missed.discard(news.case.key)
         self._unqueue(news.case)
         seen.active = Attempted(case=news.case, number=news.attempt, begun_at=self._clock(), doing="starting")
         self._move(seen, Activity.STARTING)
@@ -308,6 +326,8 @@ class Picture:
         """Note the end of an attempt: its case waits for its verdict, or for the next attempt."""
         seen = self._at_work(news.case_key, news.attempt)
         if seen is None or seen.active is None:
+            if isinstance(news, RecordAttempt):
+                self._missed.add(news.case_key)
             return
         if isinstance(news, CaseFinished) and news.result.verdict.has_figure:
             self._keep_pace(seen, news.case_key, self._clock() - seen.active.begun_at)
@@ -325,10 +345,10 @@ class Picture:
         if not news.verdict.has_figure:
             self.failed += 1
             seen.failed += 1
-        if news.verdict is Verdict.HOST_DOWN and seen.activity is not Activity.LOST:
-            # It was given up, which no event tells.
-            seen.active, seen.reason = None, news.reason
-            self._move(seen, Activity.LOST)
+        if news.verdict is Verdict.HOST_DOWN and news.case_key not in self._missed:
+            # Its device is given up, which no event tells.
+            seen.is_down, seen.reason = True, news.reason
+        self._missed.discard(news.case_key)
 
     # --- and what follows from it ---
 
