@@ -126,7 +126,8 @@ def test_a_run_goes_to_the_cluster_that_is_kept_and_starts_none(up: Lab) -> None
             time.sleep(0.1)
             child = _child(state["pid"])
         below = [one.name() for one in psutil.Process(process.pid).children(recursive=True)]
-        process.send_signal(signal.SIGINT)
+        # A single Ctrl-C would wait for the case.
+        process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_S)
     assert child is not None, "no child measured below the holder"
     assert survivors([child]) == []

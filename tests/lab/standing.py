@@ -16,6 +16,7 @@ from tests.lab.hosts import HOME
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.integration.muster import Ended
     from tests.lab.hosts import Host, Started
     from tests.lab.lab import Lab
 
@@ -53,6 +54,15 @@ def until_measuring(lab: Lab, started: Started, names: tuple[str, ...] = ("h1", 
         assert time.monotonic() < deadline, "no case is under way"
         # Nothing tells the outside of a host of a new process there.
         time.sleep(0.1)
+
+
+def stop_now(started: Started) -> Ended:
+    """Press Ctrl-C twice, the second time once the first was heard, and return how the run ended."""
+    assert started.popen.stderr is not None
+    started.process.send_signal(signal.SIGINT)
+    while "again to stop now" not in (line := started.popen.stderr.readline()):
+        assert line, "it ended by the first Ctrl-C"
+    return started.end(signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +108,7 @@ def standing(lab: Lab, **cluster: Any) -> Iterator[Standing]:
             (own,) = (path for path in (lab.head.outside / "tmp").iterdir() if (path / "token").exists())
             doors = tuple(door for host in (lab.head, lab["h1"]) for door in _doors(host))
             yield Standing(head=lab.head, host=lab["h1"], folder=f"/tmp/{own.name}", doors=doors)
-            started.end(signal.SIGINT)
+            stop_now(started)
     finally:
         lab.is_in_use = False
 

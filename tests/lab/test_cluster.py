@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from tests.lab.environments import OLD_RAY, OLD_RAY_VERSION, other_interpreter
-from tests.lab.standing import long_config, until_measuring
+from tests.lab.standing import long_config, stop_now, until_measuring
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,7 +250,7 @@ def test_a_python_in_a_folder_with_a_name_that_needs_quotes_is_found(lab: Lab) -
 def test_a_run_that_is_told_to_stop_leaves_every_host_as_it_was(lab: Lab, number: signal.Signals) -> None:
     with lab.start_muster("run", "lab.yaml", cwd=lab.write_config(long_config(lab))) as started:
         until_measuring(lab, started)
-        ended = started.end(number)
+        ended = stop_now(started) if number is signal.SIGINT else started.end(number)
 
     assert ended.code == 130, ended.err
     assert lab.leftovers() == {}
