@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.dispatch.messages import (
     AcknowledgeResult,
@@ -31,20 +30,25 @@ from orchestrator.dispatch.messages import (
 )
 from orchestrator.engine.faults import Fault, Silence, merged
 from orchestrator.engine.heartbeat import SILENCE_S
-from orchestrator.engine.invented import (
-    PEAK_RATIO,
-    PHASE_S,
-    Timing,
-    environment_of,
-    flop_of,
-    phases_of,
-    speed_of,
-    timing_of,
+from orchestrator.engine.invented import PHASE_S, speed_of, timing_of
+from orchestrator.engine.simulated_parts import (
+    Agent,
+    Arrival,
+    Attempt,
+    Death,
+    Happening,
+    Kept,
+    Missed,
+    Noticed,
+    Unreachable,
+    Up,
+    half_way,
+    refusal_of,
+    result_of,
 )
 from orchestrator.engine.timeline import Course, Timeline
 from workers.codec import from_json, to_json
-from workers.models import UnknownModelError
-from workers.protocol import Ending, Phase, Progress, Result, StoppedBy, Verdict
+from workers.protocol import Ending, Phase, Progress, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,88 +70,6 @@ HELD: Final = "simulated: the device is held by somebody else"
 COLLECT_S: Final = 0.05
 
 _NO_FAULT: Final = Fault()
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Agent:
-    """A device and what it is doing."""
-
-    device: Device
-    #: FLOP/s.
-    speed: float
-    #: What is to be heard of it, and what is to happen to it.
-    course: Course = field(default_factory=Course)
-    is_up: bool = False
-    attempt: _Attempt | None = None
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Attempt:
-    """One try of a case, from its request to its result."""
-
-    agent: _Agent
-    case: Case
-    number: int
-    requested_at: float
-    #: When its warm-up begins, and the steps that it would take; ``None`` where it never comes to that.
-    started_at: float | None = None
-    timing: Timing | None = None
-    #: What will come of it, and when that is kept on its host; ``None`` where it hangs.
-    result: Result | None = None
-    kept_at: float | None = None
-    #: It is kept, or is told of by somebody else: a cancel comes too late.
-    is_kept: bool = False
-    #: What is to be heard of it; and what its child does, which goes on where nobody listens.
-    course: Course = field(default_factory=Course)
-    work: Course = field(default_factory=Course)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Up:
-    """An agent is up and looks for what its host keeps."""
-
-    agent: _Agent
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Death:
-    """An agent dies."""
-
-    agent: _Agent
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Kept:
-    """An attempt has ended, and its host keeps the result."""
-
-    attempt: _Attempt
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Missed:
-    """The agents of a silent host take the head for gone: they finish what they do, and end."""
-
-    host: str
-    silence: Silence
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Noticed:
-    """The head notices that a host is silent, or that it is heard again."""
-
-    host: str
-    is_silent: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Arrival:
-    """What the head asked for while the host was silent arrives there."""
-
-    act: Act
-
-
-_Happening: TypeAlias = "Occurrence | _Up | _Death | _Kept | _Missed | _Noticed | _Arrival"
 
 
 class SimulatedEngine:
@@ -181,21 +103,21 @@ class SimulatedEngine:
         self._epoch_s = epoch_s
         self._head_timeout_s = head_timeout_s
         self._now = 0.0
-        self._agents: dict[str, _Agent] = {}
-        self._attempts: dict[str, _Attempt] = {}
+        self._agents: dict[str, Agent] = {}
+        self._attempts: dict[str, Attempt] = {}
         #: What hosts keep, by device: results by case key and attempt.
         self._spools: dict[str, dict[tuple[str, int], Result]] = {}
         #: Attempts whose agents nobody listens to any more, by device.
-        self._orphans: dict[str, list[_Attempt]] = {}
+        self._orphans: dict[str, list[Attempt]] = {}
         #: How many agents of a device have died, and when another one can be brought up.
         self._deaths: dict[str, int] = {}
         self._back_at: dict[str, float] = {}
         #: Hosts that the head knows as silent.
         self._silent: set[str] = set()
         self._silences = {name: merged(fault.silences) for name, fault in self._faults.items() if fault.silences}
-        self._timeline: Timeline[_Happening] = Timeline()
-        #: All that is heard of devices which are gone; off once nobody listens.
-        self._ear = Course()
+        self._timeline: Timeline[Happening] = Timeline()
+        #: What the head still has to hear of devices that are gone, and they of it; off once it is dead.
+        self._head = Course()
         for host in self._silences:
             self._expect_silences(host)
 
@@ -212,7 +134,7 @@ class SimulatedEngine:
         elif isinstance(act, PrepareDevice):
             self._prepare_unreachable(act, silence)
         else:
-            self._timeline.expect(Course(), silence.until_s + COLLECT_S, _Arrival(act=act))
+            self._timeline.expect(self._head, silence.until_s + COLLECT_S, Arrival(act=act))
 
     def _device_id_of(self, act: Act) -> str | None:
         match act:
@@ -271,8 +193,8 @@ class SimulatedEngine:
         """
         for device_id in list(self._agents):
             self._orphan(device_id)
-        self._ear.is_off = True
-        self._ear = Course()
+        self._head.is_off = True
+        self._head = Course()
         self._silent.clear()
 
     def kept(self) -> Iterator[Result]:
@@ -286,17 +208,20 @@ class SimulatedEngine:
         while self._timeline.next_at == instant:
             course, happening = self._timeline.pop()
             match happening:
-                case _Up():
+                case Up():
                     yield from self._up(happening.agent, instant)
-                case _Death():
+                case Death():
                     self._die(happening)
-                case _Kept():
+                case Kept():
                     self._keep(happening.attempt)
-                case _Missed():
+                case Missed():
                     self._miss_head(happening)
-                case _Noticed():
+                case Noticed():
                     yield from self._notice(happening, instant)
-                case _Arrival():
+                case Unreachable():
+                    reason = f"simulated: {happening.device.host} cannot be reached"
+                    yield DeviceLost(at=instant, device_id=happening.device.id, reason=reason)
+                case Arrival():
                     self._do(happening.act)
                 case _:
                     yield from self._tell(course, happening, instant)
@@ -327,16 +252,16 @@ class SimulatedEngine:
         for silence in self._silences[host]:
             if silence.for_s > SILENCE_S:
                 noticed_at = silence.from_s + SILENCE_S
-                self._timeline.expect(Course(), noticed_at, _Noticed(host=host, is_silent=True))
-                self._timeline.expect(Course(), silence.until_s, _Noticed(host=host, is_silent=False))
+                self._timeline.expect(Course(), noticed_at, Noticed(host=host, is_silent=True))
+                self._timeline.expect(Course(), silence.until_s, Noticed(host=host, is_silent=False))
             if silence.for_s > self._head_timeout_s:
-                missed = _Missed(host=host, silence=silence)
+                missed = Missed(host=host, silence=silence)
                 self._timeline.expect(Course(), silence.from_s + self._head_timeout_s, missed)
 
     def _silence_at(self, host: str, at: float) -> Silence | None:
         return next((each for each in self._silences.get(host, ()) if each.from_s <= at < each.until_s), None)
 
-    def _notice(self, noticed: _Noticed, instant: float) -> Iterator[Occurrence]:
+    def _notice(self, noticed: Noticed, instant: float) -> Iterator[Occurrence]:
         host = noticed.host
         if noticed.is_silent and any(agent.device.host == host and agent.is_up for agent in self._agents.values()):
             self._silent.add(host)
@@ -345,7 +270,7 @@ class SimulatedEngine:
             self._silent.remove(host)
             yield HostHeard(at=instant, host=host)
 
-    def _miss_head(self, missed: _Missed) -> None:
+    def _miss_head(self, missed: Missed) -> None:
         reason = f"simulated: heard nothing of the head for {self._head_timeout_s:g} s and ended"
         for device_id in [each for each, agent in self._agents.items() if agent.device.host == missed.host]:
             self._orphan(device_id)
@@ -367,12 +292,12 @@ class SimulatedEngine:
         given_up_at = self._now + SILENCE_S
         if silence.until_s > given_up_at:
             self._release(act.device.id)
-            self._lose(act.device.id, given_up_at, f"simulated: {act.device.host} cannot be reached")
+            self._timeline.expect(self._head, given_up_at, Unreachable(device=act.device))
         else:
-            self._timeline.expect(self._ear, silence.until_s, _Arrival(act=act))
+            self._timeline.expect(self._head, silence.until_s, Arrival(act=act))
 
     def _lose(self, device_id: str, at: float, reason: str) -> None:
-        self._timeline.expect(self._ear, at, DeviceLost(at=at, device_id=device_id, reason=reason))
+        self._timeline.expect(self._head, at, DeviceLost(at=at, device_id=device_id, reason=reason))
 
     def _prepare(self, device: Device) -> None:
         self._release(device.id)
@@ -381,26 +306,26 @@ class SimulatedEngine:
             return
         fault = self._faults.get(device.id, _NO_FAULT)
         speed = self._speeds[device.id] if device.id in self._speeds else speed_of(device, self._seed)
-        agent = self._agents[device.id] = _Agent(device=device, speed=speed)
+        agent = self._agents[device.id] = Agent(device=device, speed=speed)
         if not fault.never_prepares:
-            self._timeline.expect(agent.course, self._now + PREPARE_S, _Up(agent=agent))
+            self._timeline.expect(agent.course, self._now + PREPARE_S, Up(agent=agent))
         if fault.lost_after_s is not None and self._deaths.get(device.id, 0) < fault.losses:
             reason = f"simulated: lost after {fault.lost_after_s:g} s"
-            death = _Death(agent=agent, reason=reason)
+            death = Death(agent=agent, reason=reason)
             self._timeline.expect(agent.course, self._now + fault.lost_after_s, death)
 
-    def _up(self, agent: _Agent, instant: float) -> Iterator[Occurrence]:
+    def _up(self, agent: Agent, instant: float) -> Iterator[Occurrence]:
         """Tell what the host keeps of the device, and that its agent is up."""
         silence = self._silence_at(agent.device.host, instant)
         if silence is not None:
-            self._timeline.expect(agent.course, silence.until_s, _Up(agent=agent))
+            self._timeline.expect(agent.course, silence.until_s, Up(agent=agent))
             return
         agent.is_up = True
         for (key, number), result in self._spools.get(agent.device.id, {}).items():
             yield ResultRecovered(at=instant, case_key=key, attempt=number, result=result)
         yield DeviceReady(at=instant, device_id=agent.device.id)
 
-    def _die(self, death: _Death) -> None:
+    def _die(self, death: Death) -> None:
         device_id = death.agent.device.id
         back_after_s = self._faults[device_id].back_after_s
         self._deaths[device_id] = self._deaths.get(device_id, 0) + 1
@@ -418,7 +343,7 @@ class SimulatedEngine:
             agent.attempt.course.is_off = agent.attempt.work.is_off = True
             del self._attempts[agent.attempt.case.key]
 
-    def _keep(self, attempt: _Attempt) -> None:
+    def _keep(self, attempt: Attempt) -> None:
         attempt.is_kept = True
         if attempt.result is not None:
             spool = self._spools.setdefault(attempt.case.device.id, {})
@@ -430,7 +355,7 @@ class SimulatedEngine:
         agent = self._agents.get(case.device.id)
         if agent is None:  # lost a moment ago; the head will hear of it, or has
             return
-        attempt = _Attempt(agent=agent, case=case, number=number, requested_at=self._now)
+        attempt = Attempt(agent=agent, case=case, number=number, requested_at=self._now)
         agent.attempt = self._attempts[case.key] = attempt
         if self._has_result(attempt):
             return
@@ -439,12 +364,12 @@ class SimulatedEngine:
         if granted_at is None:
             return
         started_at = granted_at + START_S + sum(fault.start_delay_s for fault in faults)
-        if (refusal := self._refusal_of(case, faults)) is not None:
+        if (refusal := refusal_of(case, faults)) is not None:
             self._finish(attempt, started_at, *refusal)
             return
         self._play(attempt, started_at, faults)
 
-    def _has_result(self, attempt: _Attempt) -> bool:
+    def _has_result(self, attempt: Attempt) -> bool:
         """Tell, without another try, the result of this very attempt that is kept, or that an orphan works on."""
         key, number = attempt.case.key, attempt.number
         result = self._spools.get(attempt.case.device.id, {}).get((key, number))
@@ -461,13 +386,13 @@ class SimulatedEngine:
         self._expect(attempt, told_at, CaseFinished(at=told_at, case_key=key, attempt=number, result=result))
         return True
 
-    def _orphans_on(self, device_id: str) -> Iterator[tuple[float, _Attempt]]:
+    def _orphans_on(self, device_id: str) -> Iterator[tuple[float, Attempt]]:
         """Give the attempts that agents without a head are still at on a device, each with when that will be kept."""
         for orphan in self._orphans.get(device_id, ()):
             if orphan.kept_at is not None and orphan.kept_at > self._now:
                 yield orphan.kept_at, orphan
 
-    def _wait(self, attempt: _Attempt, faults: Sequence[Fault]) -> float | None:
+    def _wait(self, attempt: Attempt, faults: Sequence[Fault]) -> float | None:
         """Return when the device is ours, ``None`` where that takes longer than we would wait."""
         waits_s = [fault.held_for_s for fault in faults if fault.held_for_s is not None]
         waits_s += [kept_at - self._now for kept_at, _ in self._orphans_on(attempt.case.device.id)]
@@ -484,7 +409,7 @@ class SimulatedEngine:
         self._expect(attempt, granted_at, CaseGranted(at=granted_at, case_key=key, attempt=number))
         return granted_at
 
-    def _play(self, attempt: _Attempt, started_at: float, faults: Sequence[Fault]) -> None:
+    def _play(self, attempt: Attempt, started_at: float, faults: Sequence[Fault]) -> None:
         """Expect what an attempt that could begin will tell."""
         key, number = attempt.case.key, attempt.number
         self._expect(attempt, started_at, CaseStarted(at=started_at, case_key=key, attempt=number))
@@ -493,7 +418,7 @@ class SimulatedEngine:
         timing = timing_of(attempt.case, number, speed=attempt.agent.speed, noise=self._noise, seed=self._seed)
         attempt.started_at, attempt.timing = started_at, timing
         middle_at = started_at + timing.warmup_s + timing.measure_s / 2
-        self._expect(attempt, middle_at, _half_way(attempt, timing))
+        self._expect(attempt, middle_at, half_way(attempt, timing))
         if any(number in fault.crash_on_attempts for fault in faults):
             ending = Ending(signal="SIGSEGV")
             self._finish(attempt, middle_at, Verdict.CRASHED, "simulated: the child was ended by SIGSEGV", ending)
@@ -512,69 +437,23 @@ class SimulatedEngine:
         self._finish(attempt, self._now + COLLECT_S, act.verdict, act.reason, Ending(signal="SIGTERM"))
 
     def _finish(
-        self, attempt: _Attempt, at: float, verdict: Verdict, reason: str | None, ending: Ending | None = None
+        self, attempt: Attempt, at: float, verdict: Verdict, reason: str | None, ending: Ending | None = None
     ) -> None:
         """Expect the end of an attempt: its host keeps the result a moment before the head has it."""
-        result = self._result_of(attempt, at, verdict, reason, ending or Ending(exit_code=0))
+        result = result_of(attempt, at, verdict, reason, ending or Ending(exit_code=0), epoch_s=self._epoch_s)
         attempt.result = from_json(Result, to_json(result))
         attempt.kept_at = max(self._now, at - COLLECT_S)
-        self._timeline.expect(attempt.work, attempt.kept_at, _Kept(attempt=attempt))
+        self._timeline.expect(attempt.work, attempt.kept_at, Kept(attempt=attempt))
         key, number = attempt.case.key, attempt.number
         self._expect(attempt, at, CaseFinished(at=at, case_key=key, attempt=number, result=attempt.result))
 
-    def _expect(self, attempt: _Attempt, at: float, occurrence: Occurrence) -> None:
+    def _expect(self, attempt: Attempt, at: float, occurrence: Occurrence) -> None:
         self._timeline.expect(attempt.course, at, occurrence)
-
-    def _result_of(self, attempt: _Attempt, at: float, verdict: Verdict, reason: str | None, ending: Ending) -> Result:
-        """Return the result of an attempt that ends at ``at``: what was timed until then."""
-        is_whole = verdict is Verdict.OK
-        timing = attempt.timing or Timing(warmup_ms=(), samples_ms=(), stopped_by=StoppedBy.STEPS)
-        if not is_whole and attempt.started_at is not None:
-            timing = timing.until(at - attempt.started_at)
-        return Result(
-            case_key=attempt.case.key,
-            attempt=attempt.number,
-            verdict=verdict,
-            reason=reason,
-            warmup_ms=timing.warmup_ms,
-            samples_ms=timing.samples_ms,
-            stopped_by=timing.stopped_by if is_whole else None,
-            peak_flops=attempt.agent.speed * PEAK_RATIO if is_whole else None,
-            peak_reason=None if is_whole else "the attempt ended before",
-            phases=phases_of(timing) if is_whole else (),
-            environment=environment_of(attempt.case.device, attempt.agent.speed),
-            ending=ending,
-            started_at=self._epoch_s + attempt.requested_at,
-            duration_s=at - attempt.requested_at,
-        )
 
     # --- faults ---
 
     def _faults_of(self, case: Case) -> tuple[Fault, ...]:
         return tuple(self._faults[name] for name in (case.device.id, case.key) if name in self._faults)
-
-    def _refusal_of(self, case: Case, faults: Sequence[Fault]) -> tuple[Verdict, str] | None:
-        """Return why a case does not even begin to warm up, if so."""
-        for limit in (fault.oom_above_batch_size for fault in faults):
-            if limit is not None and case.workload.batch_size > limit:
-                return Verdict.OOM, f"simulated: batches above {limit} do not fit in memory"
-        try:
-            flop_of(case.workload)
-        except UnknownModelError as error:
-            return Verdict.UNSUPPORTED, str(error)
-        return None
-
-
-def _half_way(attempt: _Attempt, timing: Timing) -> Progress:
-    step = len(timing.samples_ms) // 2
-    return Progress(
-        case_key=attempt.case.key,
-        attempt=attempt.number,
-        phase=Phase.MEASURE,
-        step=step,
-        max_steps=attempt.case.sampling.max_steps,
-        last_ms=timing.samples_ms[step],
-    )
 
 
 def _host_of(device_id: str) -> str:

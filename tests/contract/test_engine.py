@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
     CancelCase,
     CaseFinished,
     CaseGranted,
@@ -23,6 +24,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     PrepareDevice,
     ReleaseDevice,
+    ResultRecovered,
     StartCase,
 )
 from orchestrator.engine.simulated import Fault, SimulatedEngine
@@ -293,6 +295,71 @@ def test_a_released_device_ends_no_case_any_more(make_engine: Callable[[], Engin
         await engine.start(ReleaseDevice(device_id=case.device.id))
         later = await engine.occurrences(engine.now() + 2.0)
         assert not [occurrence for occurrence in later if isinstance(occurrence, CaseMeasured)]
+
+    with_engine(make_engine, scene)
+
+
+async def prepare_again(engine: Engine, case: Case) -> list[Occurrence]:
+    await engine.start(ReleaseDevice(device_id=case.device.id))
+    return await prepare(engine, case)
+
+
+def test_a_result_is_told_of_again_until_it_is_acknowledged(make_engine: Callable[[], Engine]) -> None:
+    case = a_small_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare(engine, case)
+        result = await measure(engine, case)
+        for _ in range(2):
+            recovered, ready = await prepare_again(engine, case)
+            assert isinstance(recovered, ResultRecovered)
+            assert (recovered.case_key, recovered.attempt, recovered.result) == (case.key, 1, result)
+            assert isinstance(ready, DeviceReady)
+        acknowledged = AcknowledgeResult(device_id=case.device.id, case_key=case.key, attempt=1)
+        for _ in range(2):
+            await engine.start(acknowledged)
+        await engine.occurrences(engine.now() + 2.0)
+        (ready,) = await prepare_again(engine, case)
+        assert isinstance(ready, DeviceReady)
+
+    with_engine(make_engine, scene)
+
+
+def test_what_is_kept_is_told_of_attempt_by_attempt(make_engine: Callable[[], Engine]) -> None:
+    case = a_small_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare(engine, case)
+        results = [await measure(engine, case, attempt) for attempt in (1, 2)]
+        heard = await prepare_again(engine, case)
+        recovered = {each.attempt: each.result for each in heard if isinstance(each, ResultRecovered)}
+        assert recovered == {result.attempt: result for result in results}
+        assert isinstance(heard[-1], DeviceReady)
+
+    with_engine(make_engine, scene)
+
+
+def test_a_device_that_is_prepared_again_takes_cases(make_engine: Callable[[], Engine]) -> None:
+    long, short = a_long_case(), a_small_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare(engine, long)
+        await engine.start(StartCase(case=long, attempt=1))
+        await hear(engine, CaseStarted)
+        # Its agent is not lost: another one takes its place all the same, and what it did is over.
+        await prepare(engine, short)
+        assert (await measure(engine, short)).verdict is Verdict.OK
+
+    with_engine(make_engine, scene)
+
+
+def test_an_attempt_that_is_asked_for_again_is_not_made_again(make_engine: Callable[[], Engine]) -> None:
+    case = a_small_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare(engine, case)
+        first = await measure(engine, case)
+        assert await measure(engine, case) == first
 
     with_engine(make_engine, scene)
 
