@@ -20,14 +20,16 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from workers import probe
 from workers.attempt import AttemptStory, Stop
 from workers.codec import event_from_json, event_to_json, from_json, to_json
+from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
+from workers.largest import ProbeStory, Search, facts, failed, measuring, probing
 from workers.lease import Lease, LeaseBusyError, LeaseError, claims_of
 from workers.outbox import Outbox
 from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
@@ -41,6 +43,7 @@ from workers.protocol import (
     AttemptStarted,
     AttemptWaiting,
     Device,
+    DeviceKind,
     Ending,
     Environment,
     Fact,
@@ -281,7 +284,8 @@ class DeviceAgent:
             if stop is not None:
                 return kept(_Ended(stop=stop))
             # An agent whose head had gone may have had the device until now, and have measured this very attempt.
-            return self._kept(request) or kept(self._measured(lease, request, story))
+            run = self._searched if request.case.workload.seeks_largest else self._measured
+            return self._kept(request) or kept(run(lease, request, story))
 
     def _kept(self, request: AttemptRequest) -> Result | None:
         return self._outbox.find(request.run_id, request.case.key, request.attempt)
@@ -321,6 +325,29 @@ class DeviceAgent:
         except OSError as error:
             reason = f"the measuring child cannot be started: {error}"
             return _Ended(stop=Stop(verdict=Verdict.CRASHED, reason=reason))
+
+    def _searched(self, lease: Lease, request: AttemptRequest, story: AttemptStory) -> _Ended:
+        """Find the largest batch that fits, each that is tried in a fresh child, within a case's time; measure it."""
+        search, until = Search(request.case.workload.batch_size), time.monotonic() + request.case_timeout_s
+        memory_bytes = _memory_limit(request)
+        ended = _Ended(stop=None)
+        while (batch_size := search.next_batch) is not None:
+            self._publish(story.waits(f"looking for the largest batch that fits: {search.in_words()}"))
+            probed = probing(request, batch_size, memory_bytes)
+            probe = ProbeStory(probed, begun_at=time.monotonic(), until=until)
+            ended = self._measured(lease, probed, probe)
+            if (asked := self._asked_stop(request, is_measuring=True)) is not None:
+                return replace(ended, stop=asked)
+            shown = probe.shown(ended.ending, ended.stop)
+            if not (shown.verdict.has_figure or shown.verdict is Verdict.OOM):
+                return replace(ended, stop=failed(search, batch_size, shown))
+            search.tell(batch_size, fits=shown.verdict.has_figure)
+        if search.found is None:
+            return replace(ended, stop=Stop(verdict=Verdict.OOM, reason="not even a batch of 1 fits"))
+        story.measures(search.found)
+        self._publish(story.granted(at=time.monotonic()))
+        ended = self._measured(lease, measuring(request, search.found, memory_bytes), story)
+        return replace(ended, found=ended.found.merged(facts(search, memory_bytes)))
 
     def _refusal(self, request: AttemptRequest) -> Stop | None:
         if request.protocol_version != PROTOCOL_VERSION:
@@ -408,6 +435,14 @@ class DeviceAgent:
     def _publish(self, events: Sequence[AgentEvent]) -> None:
         for event in events:
             self._news.publish(event)
+
+
+def _memory_limit(request: AttemptRequest) -> int | None:
+    """Return what a search on a CPU may take of the host's memory now; a GPU's own memory is its limit."""
+    limits = [request.memory_bytes]
+    if request.case.device.kind is DeviceKind.CPU:
+        limits.append(headroom_bytes())
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _found(swept: Swept) -> Environment:

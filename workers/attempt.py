@@ -49,6 +49,12 @@ _MEMORY: Final = re.compile(
     r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
 )
 
+#: What TensorFlow's allocators say of each that failed, also of those that can be done without.
+_FAILED_ALLOCATION: Final = re.compile(rf"{_MEMORY.pattern}|ran out of memory trying to allocate")
+
+#: Signals by which a program ends that did not get the memory that it counted on.
+_GAVE_UP: Final = frozenset({"SIGABRT", "SIGBUS", "SIGSEGV"})
+
 #: Of what a child wrote to stderr, so many lines are its last words; a traceback's end is among them.
 _LAST_LINES: Final = 10
 
@@ -70,6 +76,7 @@ class AttemptStory:
         self._request = request
         self._deadline = begun_at + request.start_timeout_s
         self._is_waiting = False
+        self._batch_size: int | None = None
         self._phase: Phase | None = None
         self._has_started = False
         self._finished: Finished | None = None
@@ -100,6 +107,10 @@ class AttemptStory:
         if not self._is_waiting:
             return ()
         return (AttemptGranted(case_key=self._request.case.key, attempt=self._request.attempt),)
+
+    def measures(self, batch_size: int) -> None:
+        """Note which batch is measured, where it had to be searched for."""
+        self._batch_size = batch_size
 
     def observe(self, line: bytes, *, at: float) -> tuple[AgentEvent, ...]:
         """Take one line of the child's; return what the head should hear of it."""
@@ -138,7 +149,8 @@ class AttemptStory:
         A child that is lost while it measures the device's peak has measured its case already: that is ok.
         """
         if self._finished is None and stop is None:
-            ending = dataclasses.replace(ending, oom_evidence=ending.oom_evidence or _words_of_memory(ending))
+            words = _words_of_memory(ending, is_limited=self._request.memory_bytes is not None)
+            ending = dataclasses.replace(ending, oom_evidence=ending.oom_evidence or words)
         finished = self._finished or self._ended_without_a_word(ending, stop)
         if finished.verdict.has_figure and not self._samples_ms:
             finished = Finished(verdict=Verdict.CRASHED, reason="the measuring child was content without one sample")
@@ -147,6 +159,7 @@ class AttemptStory:
             attempt=self._request.attempt,
             verdict=finished.verdict,
             reason=finished.reason,
+            batch_size=self._batch_size,
             warmup_ms=tuple(self._warmup_ms),
             samples_ms=tuple(self._samples_ms),
             stopped_by=finished.stopped_by,
@@ -255,12 +268,15 @@ def _last_words(ending: Ending) -> str:
     return f": {_quote(lines[-1])}" if lines else ""
 
 
-def _words_of_memory(ending: Ending) -> str | None:
+def _words_of_memory(ending: Ending, *, is_limited: bool) -> str | None:
     """Return the line by which a child that gave up said that it could get no memory.
 
     Only of one that ended itself, by abort(3) or with an exit code, and only of its last lines: frameworks also tell
-    of allocations that failed and that they could do without.
+    of allocations that failed and that they could do without. Where the limit is ours, they did fail: TensorFlow's
+    kernels for CPUs say so, at length, and then follow a null pointer.
     """
+    if is_limited and ending.signal in _GAVE_UP:
+        return next((line for line in reversed(_lines(ending)) if _FAILED_ALLOCATION.search(line)), None)
     if ending.signal != "SIGABRT" and not ending.exit_code:
         return None
     return next((line for line in _lines(ending)[-_LAST_LINES:] if _MEMORY.search(line)), None)

@@ -20,6 +20,7 @@ from workers import frameworks, models
 from workers.codec import CodecError, event_to_json, from_json
 from workers.cpulist import format_cpulist
 from workers.frameworks.base import UnsupportedError, WrongDeviceError
+from workers.headroom import limit_data
 from workers.measure import Measurement, measure
 from workers.protocol import (
     PROTOCOL_VERSION,
@@ -93,6 +94,8 @@ def run(request: AttemptRequest, emit: Callable[[ChildEvent], None]) -> Finished
     framework: Framework | None = None
     try:
         _check_version(request)
+        if request.memory_bytes is not None:
+            limit_data(request.memory_bytes)
         process = bind_process(request.case.device)
         phases.enter(Phase.IMPORT)
         framework = _load(request.case.workload.framework)

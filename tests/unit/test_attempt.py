@@ -34,7 +34,9 @@ CANCEL = Stop(verdict=Verdict.CANCELLED, reason="enough", is_asked=True)
 OK = Finished(verdict=Verdict.OK, stopped_by=StoppedBy.STEPS, peak_flops=1e12)
 
 
-def a_story(*events: ChildEvent, at: float = 0.0, sampling: Sampling | None = None) -> AttemptStory:
+def a_story(
+    *events: ChildEvent, at: float = 0.0, sampling: Sampling | None = None, memory_bytes: int | None = None
+) -> AttemptStory:
     story = AttemptStory(
         AttemptRequest(
             run_id="run",
@@ -42,6 +44,7 @@ def a_story(*events: ChildEvent, at: float = 0.0, sampling: Sampling | None = No
             attempt=2,
             start_timeout_s=30.0,
             case_timeout_s=600.0,
+            memory_bytes=memory_bytes,
         ),
         begun_at=1000.0,
     )
@@ -246,6 +249,25 @@ def test_an_end_for_want_of_memory_names_its_evidence(ending: Ending, reason: st
     assert (result.verdict, result.reason) == (Verdict.OOM, reason)
     assert result.ending.oom_evidence is not None
     assert result.ending.oom_evidence in reason
+
+
+FAILED_ALLOCATION = "W0000 bfc_allocator.cc:502] Allocator (mklcpu) ran out of memory trying to allocate 588.00MiB"
+
+
+@pytest.mark.parametrize("signal", ["SIGSEGV", "SIGABRT", "SIGBUS"])
+def test_a_child_with_a_limit_of_ours_that_could_not_allocate_has_run_out_of_memory(signal: str) -> None:
+    ending = Ending(signal=signal, stderr_tail="\n".join([FAILED_ALLOCATION, *["Bin (256): 0B"] * 40]))
+    assert end(a_story(memory_bytes=2**30), ending).verdict is Verdict.OOM
+    assert end(a_story(), ending).verdict is Verdict.CRASHED
+    silent = Ending(signal=signal, stderr_tail="Bin (256): 0B")
+    assert end(a_story(memory_bytes=2**30), silent).verdict is Verdict.CRASHED
+
+
+def test_the_batch_that_was_searched_for_is_in_the_result() -> None:
+    story = a_story()
+    assert end(story).batch_size is None
+    story.measures(384)
+    assert end(story).batch_size == 384
 
 
 def test_whoever_stopped_a_child_that_spoke_of_memory_has_the_verdict() -> None:

@@ -32,7 +32,12 @@ def prepare(device: Device) -> None:
 
 def build(model: Model, workload: Workload, device: Device) -> _Step:
     _act("build")
-    return _Step()
+    largest = os.environ.get("SCRIPTED_LARGEST_BATCH")
+    if largest is not None and workload.batch_size > int(largest):
+        raise RuntimeError(f"RESOURCE_EXHAUSTED: batch {workload.batch_size}")
+    if workload.batch_size == int(os.environ.get("SCRIPTED_BAD_BATCH", "0")):
+        _act("bad batch")
+    return _Step(bytearray(workload.batch_size * int(os.environ.get("SCRIPTED_IMAGE_BYTES", "0"))))
 
 
 def peak_flops(workload: Workload, device: Device) -> float:
@@ -45,7 +50,8 @@ def verdict_of(error: Exception) -> Verdict:
 
 
 class _Step:
-    def __init__(self) -> None:
+    def __init__(self, images: bytearray) -> None:
+        self._images = images
         self._taken = 0
 
     @property
