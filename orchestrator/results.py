@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from workers.protocol import Verdict
 
 if TYPE_CHECKING:
     import datetime
 
-    from workers.protocol import Case, Result, Verdict
+    from workers.protocol import Case, Result
 
 
 class RunState(str, enum.Enum):
@@ -50,9 +52,21 @@ class CaseResult:
         return self.verdict is None or not self.verdict.is_final
 
     @property
+    def is_decided(self) -> bool:
+        """True where the head ended between the last attempt and the verdict that follows from it."""
+        result = self.result
+        return self.verdict is None and result is not None and result.verdict in _DECIDING
+
+    @property
     def result(self) -> Result | None:
         """The result that the verdict stands for: the last attempt's, if there was one."""
         return self.attempts[-1].result if self.attempts else None
+
+
+#: Verdicts of an attempt that are those of its case, whatever attempts the case may have left.
+_DECIDING: Final = frozenset(
+    verdict for verdict in Verdict if verdict.is_final and verdict not in (Verdict.CRASHED, Verdict.HOST_DOWN)
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from orchestrator.cli.going_on import refuse_changes, refuse_moved
 from orchestrator.cli.keeping import Keeping
 from orchestrator.cli.preparation import examine_through, reaching, simulated
 from orchestrator.cli.signals import Signals
+from orchestrator.config.sweep import expand
 from orchestrator.diagnosis import is_fresh
 from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.errors import ExitCode, StoreError, UsageError
@@ -165,7 +166,7 @@ def _chosen(order: Order, inventory: Inventory) -> Plan:
     config = order.loaded.config
     if order.resumes is not None:
         refuse_changes(order.resumes, inventory.reports, accepted=order.accept_changed)
-        open_cases = [result.case for result in order.resumes.cases if result.is_open]
+        open_cases = [result.case for result in order.resumes.cases if result.is_open and not result.is_decided]
         return continued(make_plan(config, inventory), open_cases)
     plan = make_plan(config, inventory, only=order.only)
     cases = order.cases
@@ -256,9 +257,19 @@ def _begin(job: _Job) -> tuple[CaseResult, ...]:
     """Put the run into the store, or go on with it there; keep and return the cases that cannot be run."""
     if job.order.resumes is None:
         job.store.begin_run(job.new)
-    else:
-        job.store.resume_run(job.new.id)
-    return _record_gaps(job)
+        return _record_gaps(job)
+    job.store.resume_run(job.new.id)
+    return (*_record_decided(job, job.order.resumes), *_record_gaps(job))
+
+
+def _record_decided(job: _Job, resumed: Run) -> tuple[CaseResult, ...]:
+    """Keep the verdicts that the last head had no time to keep."""
+    found = []
+    for known in (each for each in resumed.cases if each.is_decided):
+        result = known.attempts[-1].result
+        job.store.save_verdict(job.new.id, known.case.key, result.verdict, result.reason)
+        found.append(replace(known, verdict=result.verdict, reason=result.reason))
+    return tuple(found)
 
 
 def _record_gaps(job: _Job) -> tuple[CaseResult, ...]:
@@ -305,11 +316,15 @@ async def _engine(job: _Job) -> AsyncIterator[Engine]:
 def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
     grace_s = 0.0 if simulated else HEAD_GRACE_S
     limits = config.limits
+    waits_s = limits.lease_timeout_s
+    if any(swept.seeks_largest for swept in expand(config.workloads)):
+        # While a case looks for the largest batch it counts as waiting; its agent knows how long it may.
+        waits_s = max(waits_s, limits.case_timeout_s)
     return DispatchSettings(
         host_concurrency=config.policy.host_concurrency,
         attempts=limits.attempts,
         prepare_timeout_s=limits.prepare_timeout_s,
-        lease_timeout_s=limits.lease_timeout_s + grace_s,
+        lease_timeout_s=waits_s + grace_s,
         start_timeout_s=limits.start_timeout_s + grace_s,
         case_timeout_s=limits.case_timeout_s + grace_s,
         collect_timeout_s=limits.collect_timeout_s,

@@ -89,9 +89,21 @@ def test_resume_runs_what_has_no_verdict_under_the_same_id_and_leaves_the_rest(
     assert len(json.loads(_out(capsys, "runs", "--json"))) == 1
 
 
+def test_a_figure_whose_verdict_the_last_head_could_not_keep_is_not_measured_again() -> None:
+    run_id = run()
+    whole = stored(run_id)
+    spoil("update cases set verdict = null where position in (0, 5)")
+    spoil("update runs set state = 'running', finished_at = null where id = ?", run_id)
+
+    assert call(["resume", run_id, "--no-progress"]) == ExitCode.OK
+
+    assert stored(run_id).cases == whole.cases
+
+
 def test_resume_counts_attempts_on_from_those_that_are_kept() -> None:
     run_id = run()
     spoil("update cases set verdict = null where position = 0")
+    spoil("update attempts set verdict = 'crashed' where case_id = (select id from cases where position = 0)")
     spoil("update runs set state = 'running' where id = ?", run_id)
 
     assert call(["resume", run_id, "--no-progress"]) == ExitCode.OK
