@@ -377,6 +377,7 @@ _STORED: Final = {
     "attempts.started_at": "Seconds since the epoch, on the clock of the device's host.",
     "attempts.duration_s": "Seconds from the request to the result, as the agent saw it.",
     "attempts.environment_hash": "",
+    "attempts.batch_size": "The batch that was measured, where the largest that fits was looked for; else `NULL`.",
     "samples.attempt_id": "",
     "samples.kind": "`warmup` or `measured`.",
     "samples.count": "How many.",

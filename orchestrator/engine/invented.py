@@ -37,6 +37,10 @@ FIRST_STEP_RATIO: Final = 5.0
 #: No step is faster than this share of the mean, however much noise was asked for.
 _FASTEST: Final = 0.1
 
+#: What an image takes of an invented device's memory in a step, and what such a device has if it does not say.
+_IMAGE_BYTES: Final = 4 * 2**20
+_MEMORY_BYTES: Final = 16 * 2**30
+
 #: Two-sided 95 % point of the normal distribution.
 _Z95: Final = 1.959964
 
@@ -98,6 +102,11 @@ def timing_of(case: Case, attempt: int, *, speed: float, noise: float, seed: int
         samples.append(_step_ms(chance, mean_ms, noise))
         stopped_by = rule.add(samples[-1])
     return Timing(warmup_ms=tuple(warmup), samples_ms=tuple(samples), stopped_by=stopped_by)
+
+
+def largest_batch(device: Device) -> int:
+    """Return the largest invented batch that fits in a device's memory."""
+    return max((device.memory_bytes or _MEMORY_BYTES) // _IMAGE_BYTES, 1)
 
 
 def flop_of(workload: Workload) -> int:

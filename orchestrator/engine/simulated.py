@@ -42,6 +42,7 @@ from orchestrator.engine.simulated_parts import (
     Noticed,
     Unreachable,
     Up,
+    as_measured,
     half_way,
     refusal_of,
     result_of,
@@ -415,7 +416,9 @@ class SimulatedEngine:
         self._expect(attempt, started_at, CaseStarted(at=started_at, case_key=key, attempt=number))
         if any(fault.hangs for fault in faults):
             return
-        timing = timing_of(attempt.case, number, speed=attempt.agent.speed, noise=self._noise, seed=self._seed)
+        measured = as_measured(attempt.case, faults)
+        attempt.batch_size = measured.workload.batch_size if attempt.case.workload.seeks_largest else None
+        timing = timing_of(measured, number, speed=attempt.agent.speed, noise=self._noise, seed=self._seed)
         attempt.started_at, attempt.timing = started_at, timing
         middle_at = started_at + timing.warmup_s + timing.measure_s / 2
         self._expect(attempt, middle_at, half_way(attempt, timing))

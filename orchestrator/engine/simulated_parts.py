@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from orchestrator.engine.invented import PEAK_RATIO, Timing, environment_of, flop_of, phases_of
+from orchestrator.engine.invented import PEAK_RATIO, Timing, environment_of, flop_of, largest_batch, phases_of
 from orchestrator.engine.timeline import Course
 from workers.models import UnknownModelError
 from workers.protocol import Phase, Progress, Result, StoppedBy, Verdict
@@ -42,6 +43,8 @@ class Attempt:
     #: When its warm-up begins, and the steps that it would take; ``None`` where it never comes to that.
     started_at: float | None = None
     timing: Timing | None = None
+    #: The batch that it found, where it looks for the largest that fits.
+    batch_size: int | None = None
     #: What will come of it, and when that is kept on its host; ``None`` where it hangs.
     result: Result | None = None
     kept_at: float | None = None
@@ -123,6 +126,7 @@ def result_of(
         attempt=attempt.number,
         verdict=verdict,
         reason=reason,
+        batch_size=attempt.batch_size,
         warmup_ms=timing.warmup_ms,
         samples_ms=timing.samples_ms,
         stopped_by=timing.stopped_by if is_whole else None,
@@ -138,14 +142,24 @@ def result_of(
 
 def refusal_of(case: Case, faults: Sequence[Fault]) -> tuple[Verdict, str] | None:
     """Return why a case does not even begin to warm up, if so."""
+    smallest = 1 if case.workload.seeks_largest else case.workload.batch_size
     for limit in (fault.oom_above_batch_size for fault in faults):
-        if limit is not None and case.workload.batch_size > limit:
+        if limit is not None and smallest > limit:
             return Verdict.OOM, f"simulated: batches above {limit} do not fit in memory"
     try:
         flop_of(case.workload)
     except UnknownModelError as error:
         return Verdict.UNSUPPORTED, str(error)
     return None
+
+
+def as_measured(case: Case, faults: Sequence[Fault]) -> Case:
+    """Return the case with the batch that fits at most, where it looks for that; the search itself is not played."""
+    if not case.workload.seeks_largest:
+        return case
+    limits = [fault.oom_above_batch_size for fault in faults if fault.oom_above_batch_size is not None]
+    largest = min(limits, default=largest_batch(case.device))
+    return dataclasses.replace(case, workload=dataclasses.replace(case.workload, batch_size=largest))
 
 
 def half_way(attempt: Attempt, timing: Timing) -> Progress:

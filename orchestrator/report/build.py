@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.analysis.references import Reference
     from orchestrator.report.columns import Field
-    from orchestrator.report.entries import Entry
+    from orchestrator.report.entries import Entry, EntryDefinition
     from orchestrator.results import Run
 
 _STATES: Final = {RunState.RUNNING: "still running", RunState.FINISHED: None, RunState.INTERRUPTED: "interrupted"}
@@ -101,8 +102,14 @@ def _full_name(entry: Entry) -> str:
 
 
 def _counterpart(chosen: Sequence[Entry], entry: Entry) -> Entry | None:
-    same_workload = [row for row in chosen if row.definition == entry.definition]
+    same_workload = [row for row in chosen if _work(row) == _work(entry)]
     same_model = [row for row in chosen if row.definition.model == entry.definition.model]
     if same_workload:
         return same_workload[0]
     return same_model[0] if len(same_model) == 1 else None
+
+
+def _work(entry: Entry) -> EntryDefinition:
+    """Return what an entry is of; of the largest batch that fits not which it is, for each device has its own."""
+    definition = entry.definition
+    return replace(definition, batch_size=None) if definition.seeks_largest else definition

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from orchestrator.analysis.statistics import Summary
     from orchestrator.report.entries import Entry, Timing
 
+#: Of a figure whose batch was searched for, and not recorded.
+_NO_BATCH: Final = "the batch that was measured is not known"
+
 _PREFIXES: Final = {Pass.FORWARD: "Forward", Pass.FORWARD_BACKWARD: "Forward-backward"}
 
 
@@ -146,14 +149,15 @@ def _rate(pass_: Pass, key: str, heading: str, unit: str, figure: Callable[[Entr
     return Field(column=_right(pass_, key, heading, unit), cell=cell)
 
 
-def _images_per_s(entry: Entry, _: Pass, mean_ms: float) -> float | str:
-    return statistics.images_per_s(entry.definition.batch_size, mean_ms)
+def _images_per_s(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+    batch_size = entry.batch_size(pass_)
+    return _NO_BATCH if batch_size is None else statistics.images_per_s(batch_size, mean_ms)
 
 
 def _effective_tflops(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
     flop = entry.flop(pass_)
     if flop is None:
-        return f"the layers of {entry.definition.model!r} are not known here"
+        return _why_no_flop(entry, pass_)
     return statistics.effective_flops(flop, mean_ms) / 1e12
 
 
@@ -162,8 +166,14 @@ def _share_of_peak_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float |
     if timing.peak_flops is None:
         return _why_no_peak(timing)
     if flop is None:
-        return f"the layers of {entry.definition.model!r} are not known here"
+        return _why_no_flop(entry, pass_)
     return 100 * statistics.share_of_peak(statistics.effective_flops(flop, mean_ms), timing.peak_flops)
+
+
+def _why_no_flop(entry: Entry, pass_: Pass) -> str:
+    if entry.batch_size(pass_) is None:
+        return _NO_BATCH
+    return f"the layers of {entry.definition.model!r} are not known here"
 
 
 def _why_no_peak(timing: Timing) -> str:
@@ -180,10 +190,9 @@ def _ratio_field(pass_: Pass, chosen_name: str, chosen_for: Callable[[Entry], En
         chosen_ms = chosen.timing(pass_).mean_ms
         if chosen_ms is None:
             return f"{chosen_name} has no figure for this pass"
-        rate, chosen_rate = (
-            statistics.images_per_s(row.definition.batch_size, step_ms)
-            for row, step_ms in ((entry, mean_ms), (chosen, chosen_ms))
-        )
+        rate, chosen_rate = _images_per_s(entry, pass_, mean_ms), _images_per_s(chosen, pass_, chosen_ms)
+        if isinstance(rate, str) or isinstance(chosen_rate, str):
+            return _NO_BATCH
         return rate / chosen_rate
 
     return _rate(pass_, "ratio", f"speed over {chosen_name}", "x", figure)

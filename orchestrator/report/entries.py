@@ -51,6 +51,8 @@ class Timing:
     peak_reason: str | None = None
     #: How often it was tried; ``None`` where it was never to be.
     attempts: int | None = None
+    #: The batch that was measured, where it was searched for and found.
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +60,15 @@ class EntryDefinition:
     """What the figures of an entry are of, as far as its origin tells."""
 
     model: str
-    batch_size: int
+    #: ``None`` where the largest was looked for, and none was found or the passes have different ones.
+    batch_size: int | None
     precision: str
     framework: str
     fetch: str
     layout: str | None = None
     compiler: str | None = None
+    #: Whether the largest batch that fits was looked for.
+    seeks_largest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +94,18 @@ class Entry:
         """Return what is known of one pass."""
         return self.forward if pass_ is Pass.FORWARD else self.forward_backward
 
+    def batch_size(self, pass_: Pass) -> int | None:
+        """Return the batch of one pass; ``None`` where it was searched for and not found."""
+        return self.timing(pass_).batch_size or self.definition.batch_size
+
     def flop(self, pass_: Pass) -> int | None:
         """Return the operations of one step as the model's layers need them; ``None`` for a model that is not here."""
+        batch_size = self.batch_size(pass_)
         try:
             model = models.get(self.definition.model)
         except models.UnknownModelError:
             return None
-        return model.flop(self.definition.batch_size, pass_)
+        return None if batch_size is None else model.flop(batch_size, pass_)
 
     def facts(self) -> tuple[tuple[str, CellValue], ...]:
         """Return what identifies the entry, by name, for machines."""
@@ -109,7 +119,13 @@ class Entry:
             ("compiler", definition.compiler),
             ("framework", definition.framework),
             ("fetch", definition.fetch),
+            *(self._searched() if definition.seeks_largest else ()),
         )
+
+    def _searched(self) -> tuple[tuple[str, CellValue], ...]:
+        """Return what was looked for, and what was found for each pass."""
+        found = ((f"{pass_.value}_batch_size", self.timing(pass_).batch_size) for pass_ in Pass)
+        return (("seeks_largest", True), *found)
 
 
 def measured(run: Run) -> tuple[Entry, ...]:
@@ -159,12 +175,10 @@ def _entry(run: Run, cases: Sequence[CaseResult]) -> Entry:
         kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
         device_name=device.name or device.selector,
         memory=_memory(device),
-        definition=_definition(workload),
+        definition=_definition(workload, {timing.batch_size for timing in by_pass.values()}),
         forward=forward,
         forward_backward=forward_backward,
-        details=" / ".join(
-            (*_details(run, device, workload, _environment(cases)), *_tries(by_pass), *_reasons(by_pass))
-        ),
+        details=" / ".join((*_details(run, device, workload, cases, by_pass), *_tries(by_pass), *_reasons(by_pass))),
         host=device.host,
         selector=device.selector,
         device_id=device.id,
@@ -191,6 +205,7 @@ def _timing(run: Run, case: CaseResult) -> Timing:
         summary=summary,
         peak_flops=result.peak_flops,
         peak_reason=result.peak_reason,
+        batch_size=result.batch_size,
     )
 
 
@@ -214,15 +229,18 @@ def _memory(device: Device) -> str | None:
     return device.memory
 
 
-def _definition(workload: Workload) -> EntryDefinition:
+def _definition(workload: Workload, found: set[int | None]) -> EntryDefinition:
+    """Return what a row is of; ``found`` are the batches of its passes, where they were searched for."""
+    batch_size = next(iter(found)) if len(found) == 1 else None
     return EntryDefinition(
         model=workload.model,
-        batch_size=workload.batch_size,
+        batch_size=batch_size if workload.seeks_largest else workload.batch_size,
         precision=workload.precision.value,
         framework=workload.framework,
         fetch=workload.fetch.value,
         layout=workload.layout.value,
         compiler=workload.compiler.value,
+        seeks_largest=workload.seeks_largest,
     )
 
 
@@ -234,8 +252,11 @@ def _environment(cases: Sequence[CaseResult]) -> Environment:
     return environment
 
 
-def _details(run: Run, device: Device, workload: Workload, environment: Environment) -> tuple[str, ...]:
+def _details(
+    run: Run, device: Device, workload: Workload, cases: Sequence[CaseResult], by_pass: dict[Pass, Timing]
+) -> tuple[str, ...]:
     """The software, where it ran and what: in the seed's manner, and only what is not as usual."""
+    environment = _environment(cases)
     place = device.host if device.selector == "cpu" else f"{device.host} {device.selector}"
     parts = (
         "simulated" if run.simulated else None,
@@ -244,7 +265,7 @@ def _details(run: Run, device: Device, workload: Workload, environment: Environm
         _versioned("CUDA v", environment, "framework.cuda"),
         _versioned("cuDNN ", environment, "framework.cudnn"),
         workload.model,
-        f"batch {workload.batch_size}",
+        _batch(workload, by_pass),
         workload.precision.value,
         "TF32 allowed" if _may_use_tf32(device, workload, environment) else None,
         workload.layout.value if workload.layout is not Layout.NHWC else None,
@@ -252,6 +273,19 @@ def _details(run: Run, device: Device, workload: Workload, environment: Environm
         f"fetch {workload.fetch.value}" if workload.fetch is not Fetch.DEVICE else None,
     )
     return tuple(part for part in parts if part is not None)
+
+
+def _batch(workload: Workload, by_pass: dict[Pass, Timing]) -> str:
+    """The batch; of a search what it found, for each pass where they differ."""
+    if not workload.seeks_largest:
+        return f"batch {workload.batch_size}"
+    found = {pass_: timing.batch_size for pass_, timing in by_pass.items() if timing.batch_size is not None}
+    if not found:
+        return f"batch max (from {workload.batch_size})"
+    if len(set(found.values())) == 1 and len(found) == len(by_pass):
+        return f"batch {next(iter(found.values()))} (largest that fits)"
+    sizes = ", ".join(f"{pass_.value.replace('_', '-')} {size}" for pass_, size in found.items())
+    return f"batch {sizes} (largest that fits)"
 
 
 def _framework(workload: Workload, environment: Environment) -> str:

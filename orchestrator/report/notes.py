@@ -79,7 +79,7 @@ def _comparability(ours: Sequence[Entry], reference: Reference) -> list[str]:
 
 def _difference(entry: Entry, reference: Reference) -> str:
     return ", ".join(
-        f"{word} {getattr(entry.definition, name)} (there {getattr(reference.definition, name)})"
+        f"{word} {getattr(entry.definition, name) or 'max'} (there {getattr(reference.definition, name)})"
         for name, word in _COMPARED
         if getattr(entry.definition, name) != getattr(reference.definition, name)
     )

@@ -122,6 +122,8 @@ ATTEMPTS: Final = Table(
     Column("started_at", Double, nullable=False),
     Column("duration_s", Double, nullable=False),
     Column("environment_hash", ForeignKey("environments.hash"), nullable=False),
+    # The batch that was measured, where the case's workload looks for the largest that fits.
+    Column("batch_size", Integer),
     UniqueConstraint("case_id", "number"),
 )
 

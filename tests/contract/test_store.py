@@ -296,6 +296,13 @@ def test_another_result_for_the_same_attempt_is_refused(store: Store, other: dic
     assert only_result(store) == a_result(case)
 
 
+def test_a_search_and_the_batch_that_it_found_come_back(store: Store) -> None:
+    case = a_case(workload=a_workload(seeks_largest=True))
+    store.begin_run(a_new_run("7f3a01", case))
+    store.save_attempt("7f3a01", a_result(case, batch_size=384))
+    assert only_result(store) == a_result(case, batch_size=384)
+
+
 def test_results_of_unknown_runs_and_cases_are_refused(store: Store) -> None:
     store.begin_run(a_new_run("7f3a01", a_case()))
     stranger = a_case(a_device("elsewhere"))

@@ -12,6 +12,7 @@ from orchestrator.report.table import RowKind
 from orchestrator.results import Attempt, RunState
 from tests.builders import a_case, a_device, a_result, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_lab_run, a_run, an_environment, both_passes
+from workers import models
 from workers.protocol import Compiler, Fetch, Layout, Pass, Precision, Verdict
 
 if TYPE_CHECKING:
@@ -316,6 +317,61 @@ def test_a_row_says_for_machines_what_it_is_of() -> None:
         "framework": "tensorflow",
         "fetch": "device",
     }
+
+
+# --- the largest batch that fits -------------------------------------------------------------------------------
+
+
+def a_search(pass_: Pass = Pass.FORWARD, **result: object) -> CaseResult:
+    return a_case_result(a_case(workload=a_workload(pass_=pass_, seeks_largest=True)), **result)
+
+
+def test_the_batch_that_was_found_is_told_and_figured_with() -> None:
+    table = build_table(a_run(a_case_result(a_case()), a_search(batch_size=384)), wide=True)
+    assert texts(table, "details") == [
+        "localhost / TensorFlow / alexnet / batch 128 / float32",
+        "localhost / TensorFlow / alexnet / batch 384 (largest that fits) / float32",
+    ]
+    assert [cell.value for cell in column(table, "forward_images_per_s")] == [1280.0, 3840.0]
+    flop = models.get("alexnet").flop(384, Pass.FORWARD)
+    assert column(table, "forward_effective_tflops")[1].value == pytest.approx(flop / 0.1 / 1e12)
+    facts = dict(table.rows[1].definition)
+    assert (facts["batch_size"], facts["seeks_largest"]) == (384, True)
+    assert (facts["forward_batch_size"], facts["forward_backward_batch_size"]) == (384, None)
+
+
+def test_where_the_passes_fit_differently_both_batches_are_told() -> None:
+    cases = (a_search(batch_size=384), a_search(Pass.FORWARD_BACKWARD, batch_size=192))
+    table = build_table(a_run(*cases), references=SEED, wide=True)
+    assert " / batch forward 384, forward-backward 192 (largest that fits) / " in texts(table, "details")[0]
+    assert column(table, "forward_images_per_s")[0].value == 3840.0
+    assert column(table, "forward_backward_images_per_s")[0].value == 1920.0
+    assert dict(table.rows[0].definition)["batch_size"] is None
+    assert any("batch max (there 128)" in note for note in table.notes)
+
+
+def test_a_search_that_found_nothing_has_no_batch() -> None:
+    table = build_table(a_run(a_search(verdict=Verdict.OOM, reason="too big", samples_ms=())))
+    assert " / batch max (from 128) / " in only(table, "details").text
+    assert dict(table.rows[0].definition)["batch_size"] is None
+
+
+def test_a_figure_whose_batch_is_not_known_gives_no_rate() -> None:
+    table = build_table(a_run(a_search(peak_flops=1e12)), wide=True)
+    for key in ("images_per_s", "effective_tflops", "share_of_peak_percent"):
+        cell = only(table, f"forward_{key}")
+        assert (cell.value, cell.reason) == (None, "the batch that was measured is not known")
+
+
+def test_the_largest_batches_are_held_against_each_other_by_images_a_second() -> None:
+    def ratio(**chosen: object) -> object:
+        slow = a_case(a_device("slow"), a_workload(seeks_largest=True))
+        cases = (a_search(batch_size=384), a_case_result(slow, **chosen), a_case_result(a_case(slow.device)))
+        table = build_table(a_run(*cases), relative_to="slow/cpu")
+        return column(table, "forward_ratio")[0].value
+
+    assert ratio(batch_size=192) == 2.0
+    assert ratio() is None
 
 
 # --- title and notes -------------------------------------------------------------------------------------------

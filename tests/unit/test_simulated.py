@@ -230,6 +230,26 @@ def test_a_batch_above_the_limit_does_not_fit(limit: int, verdict: Verdict) -> N
     assert (CaseStarted in kinds(heard)) is (verdict is Verdict.OK)
 
 
+@pytest.mark.parametrize(
+    ("limit", "found"), [(None, 16 * 2**30 // (4 * 2**20)), (100, 100), (1, 1)], ids=["memory", "fault", "one image"]
+)
+def test_the_largest_batch_that_fits_is_measured(limit: int | None, found: int) -> None:
+    case = a_case(CASE.device, a_workload(batch_size=64, seeks_largest=True))
+    engine = SimulatedEngine(
+        faults={CASE.device.id: Fault(oom_above_batch_size=limit)}, speeds={CASE.device.id: 1e12}, noise=0.0
+    )
+    result = result_of(attempt(engine, case))
+    assert (result.verdict, result.batch_size) == (Verdict.OK, found)
+    step_ms = models.get("alexnet").flop(found, Pass.FORWARD) / 1e12 * 1e3
+    assert result.samples_ms == pytest.approx([step_ms] * len(result.samples_ms))
+
+
+def test_where_nothing_fits_there_is_no_largest_batch() -> None:
+    case = a_case(CASE.device, a_workload(batch_size=64, seeks_largest=True))
+    result = result_of(attempt(SimulatedEngine(faults={CASE.device.id: Fault(oom_above_batch_size=0)}), case))
+    assert (result.verdict, result.batch_size) == (Verdict.OOM, None)
+
+
 def test_a_hanging_child_is_silent_until_it_is_cancelled() -> None:
     engine = SimulatedEngine(faults={CASE.key: Fault(hangs=True)})
     assert kinds(attempt(engine)) == [CaseStarted]

@@ -171,7 +171,8 @@ def first_version(tmp_path: Path) -> Path:
         connection.execute(insert(CASES).values(rows.case_values("7f3a01", 0, case)))
         environment = rows.environment_values(result.environment)
         connection.execute(insert(ENVIRONMENTS).values(environment))
-        attempt = {"case_id": 1, "environment_hash": environment["hash"], **rows.attempt_values(result)}
+        attempt = {name: value for name, value in rows.attempt_values(result).items() if name != "batch_size"}
+        attempt = {"case_id": 1, "environment_hash": environment["hash"], **attempt}
         connection.execute(insert(ATTEMPTS).values(attempt))
         connection.execute(insert(SAMPLES), rows.sample_values(1, result))
     engine.dispose()

@@ -1,4 +1,4 @@
-"""What faults leave behind: results that came too late, what is put aside, and which run a run repeats."""
+"""What faults leave behind, and the batch that was searched for: late results, what is put aside, repeated runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,8 +8,9 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add two tables and a column."""
+    """Add two tables and two columns."""
     op.add_column("runs", sa.Column("rerun_of", sa.String))
+    op.add_column("attempts", sa.Column("batch_size", sa.Integer))
     op.create_table(
         "late_results",
         sa.Column("id", sa.Integer, nullable=False),
