@@ -231,6 +231,7 @@ Positive: TypeAlias = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 BatchSize: TypeAlias = Annotated[
     int | Largest,
     PlainValidator(_batch_size),
+    PlainSerializer(lambda size: size.value if isinstance(size, Largest) else size),
     WithJsonSchema(
         {"type": ["integer", "string"], "minimum": 1, "maximum": _MOST, "pattern": "^max$", EXPECTED: BATCH_SIZE_FORMS}
     ),

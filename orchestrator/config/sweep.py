@@ -75,7 +75,7 @@ def resolve_all(swept: Iterable[SweptWorkload], kind: DeviceKind) -> tuple[Workl
 
 def count(workloads: Iterable[WorkloadConfig]) -> int:
     """Return how many combinations the lists make, before any is left out or found to be a duplicate."""
-    return sum(math.prod(map(len, _lists(sweep))) for one in workloads for sweep in _sweeps(one))
+    return sum(math.prod(map(len, lists)) for one in workloads for lists in _sweeps(one))
 
 
 def expand(workloads: Sequence[WorkloadConfig]) -> tuple[SweptWorkload, ...]:
@@ -95,7 +95,7 @@ def expand(workloads: Sequence[WorkloadConfig]) -> tuple[SweptWorkload, ...]:
 
 def idle_exclusions(workload: WorkloadConfig) -> tuple[int, ...]:
     """Return the places of ``exclude`` entries that match no combination: likely a slip of the pen."""
-    combinations = tuple(_combinations(workload))
+    combinations = tuple(_combinations(_sweeps(workload)[0]))
     return tuple(
         index for index, entry in enumerate(workload.exclude) if not any(_matches(entry, one) for one in combinations)
     )
@@ -106,17 +106,32 @@ def _expand_one(workload: WorkloadConfig) -> Iterator[SweptWorkload]:
     for swept in _combinations(own):
         if not any(_matches(entry, swept) for entry in workload.exclude):
             yield swept
-    for sweep in included:
-        yield from _combinations(sweep)
+    for lists in included:
+        yield from _combinations(lists)
 
 
-def _sweeps(workload: WorkloadConfig) -> tuple[WorkloadConfig, ...]:
-    """Return the workload itself, then once more for each ``include`` entry, with its values in place."""
-    return (workload, *(workload.model_copy(update=entry.given) for entry in workload.include))
+def _sweeps(workload: WorkloadConfig) -> tuple[_Lists, ...]:
+    """Return the lists of the workload itself, then once more for each ``include`` entry, with its values in place.
+
+    Where `max` is all that a workload says of batches it stands for the common one as well: by that devices compare. In
+    an entry it is what it says, looked for from where the workload's own is.
+    """
+    sizes, start = workload.batch_size, _start(workload.batch_size, COMMON_BATCH_SIZE)
+    own = _batches((start, *sizes) if set(sizes) == {Largest.MAX} else sizes, start)
+    return (
+        _lists(workload, own),
+        *(
+            _lists(
+                workload.model_copy(update=entry.given),
+                own if entry.batch_size is None else _batches(entry.batch_size, _start(entry.batch_size, start)),
+            )
+            for entry in workload.include
+        ),
+    )
 
 
-def _combinations(sweep: WorkloadConfig) -> Iterator[SweptWorkload]:
-    for model, framework, batch, precision, layout, compiler, fetch, pass_ in itertools.product(*_lists(sweep)):
+def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
+    for model, framework, batch, precision, layout, compiler, fetch, pass_ in itertools.product(*lists):
         batch_size, seeks_largest = batch
         yield SweptWorkload(
             model=model,
@@ -131,12 +146,12 @@ def _combinations(sweep: WorkloadConfig) -> Iterator[SweptWorkload]:
         )
 
 
-def _lists(sweep: WorkloadConfig) -> _Lists:
+def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lists:
     """Return the lists of values from the slowest to the fastest to vary."""
     return (
         sweep.model,
         sweep.framework,
-        _batches(sweep.batch_size),
+        batches,
         sweep.precision,
         sweep.layout,
         sweep.compiler,
@@ -145,13 +160,13 @@ def _lists(sweep: WorkloadConfig) -> _Lists:
     )
 
 
-def _batches(given: Sequence[int | Largest]) -> tuple[tuple[int, bool], ...]:
-    """Return each batch size and whether the largest is looked for from there: from the largest number beside `max`.
+def _start(sizes: Iterable[int | Largest], otherwise: int) -> int:
+    """Return where the search for the largest batch begins: at the largest number that is given."""
+    return max((size for size in sizes if not isinstance(size, Largest)), default=otherwise)
 
-    Alone it stands for the common batch and the largest: by the one devices compare, by the other they show all.
-    """
-    numbers = [size for size in given if not isinstance(size, Largest)]
-    start, sizes = (max(numbers), given) if numbers else (COMMON_BATCH_SIZE, (COMMON_BATCH_SIZE, *given))
+
+def _batches(sizes: Iterable[int | Largest], start: int) -> tuple[tuple[int, bool], ...]:
+    """Return each batch size, and whether the largest is looked for from there."""
     return tuple((start, True) if isinstance(size, Largest) else (size, False) for size in sizes)
 
 

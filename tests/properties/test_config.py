@@ -26,7 +26,7 @@ grammar = jsonschema.Draft202012Validator(json_schema())
 LISTS: dict[str, list[Any]] = {
     "model": ["alexnet", "alexnet-owt"],
     "passes": ["forward", "forward_backward"],
-    "batch_size": [1, 2, 64],
+    "batch_size": [1, 2, 64, "max"],
     "precision": ["float32", "bfloat16"],
     "layout": ["auto", "NHWC", "NCHW"],
     "compiler": ["none", "xla"],
@@ -199,8 +199,8 @@ def has(one: SweptWorkload, entry: dict[str, Any]) -> bool:
     """True where the combination has one of the entry's values for every key, told from the raw entry alone."""
     layout = "auto" if one.layout is None else one.layout.value
     values = {
-        "model": one.model, "passes": one.pass_.value, "batch_size": one.batch_size, "precision": one.precision.value,
-        "layout": layout, "compiler": one.compiler.value, "fetch": one.fetch.value,
+        "model": one.model, "passes": one.pass_.value, "batch_size": "max" if one.seeks_largest else one.batch_size,
+        "precision": one.precision.value, "layout": layout, "compiler": one.compiler.value, "fetch": one.fetch.value,
     }  # fmt: skip
     return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in entry.items())
 

@@ -171,6 +171,23 @@ def test_max_is_left_out_and_added_like_any_other_batch() -> None:
     assert batches(batch_size=64, include=[{"batch_size": [64, "max"]}]) == [(64, False), (64, True)]
 
 
+def test_an_entry_that_adds_max_adds_nothing_else_and_begins_where_the_workload_is() -> None:
+    assert batches(batch_size=64, include=[{"batch_size": "max"}]) == [(64, False), (64, True)]
+    assert batches(batch_size="max", include=[{"batch_size": ["max", 32]}]) == [
+        (128, False),
+        (128, True),
+        (32, True),
+        (32, False),
+    ]
+    found = expand([a_sweep(batch_size="max", include=[{"precision": "bfloat16"}])])
+    assert [(one.precision.value, one.seeks_largest) for one in found] == [
+        ("float32", False),
+        ("float32", True),
+        ("bfloat16", False),
+        ("bfloat16", True),
+    ]
+
+
 def test_max_counts_as_what_it_stands_for() -> None:
     assert count([a_sweep(batch_size="max")]) == 2
 
