@@ -49,8 +49,11 @@ _MEMORY: Final = re.compile(
     r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
 )
 
-#: What TensorFlow's allocators say of each that failed, also of those that can be done without.
-_FAILED_ALLOCATION: Final = re.compile(rf"{_MEMORY.pattern}|ran out of memory trying to allocate")
+#: What TensorFlow's allocators say of each that failed, also of those that can be done without; and the error by which
+#: oneDNN, which has no words for it, then ends the process.
+_FAILED_ALLOCATION: Final = re.compile(
+    rf"{_MEMORY.pattern}|ran out of memory trying to allocate|^what\(\): +could not (create|execute) a primitive$"
+)
 
 #: Signals by which a program ends that did not get the memory that it counted on.
 _GAVE_UP: Final = frozenset({"SIGABRT", "SIGBUS", "SIGSEGV"})

@@ -83,7 +83,9 @@ def test_every_exit_code_is_described(code: ExitCode) -> None:
 
 
 #: Files of control groups, whose names look like those of facts.
-CGROUP_FILES: Final = frozenset({"memory.events", "memory.max", "memory.oom_control"})
+CGROUP_FILES: Final = frozenset(
+    f"memory.{name}" for name in ("current", "events", "limit_in_bytes", "max", "oom_control", "stat", "usage_in_bytes")
+)
 
 
 def fact_names() -> Iterator[str]:
@@ -92,7 +94,7 @@ def fact_names() -> Iterator[str]:
     yield from (name for name, _ in report.environment.facts if not name.startswith("env."))
     yield from (name for name, _ in report.condition.facts)
     yield from names_of_bound_process()
-    pattern = re.compile(r"(cpu|memory|disk|host|gpu|process|framework|simulated)\.[a-z][a-z0-9_]*")
+    pattern = re.compile(r"(cpu|memory|disk|host|gpu|process|framework|search|simulated)\.[a-z][a-z0-9_]*")
     for source in [*(ROOT / "workers").rglob("*.py"), ROOT / "orchestrator/engine/invented.py"]:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):

@@ -254,9 +254,10 @@ def test_an_end_for_want_of_memory_names_its_evidence(ending: Ending, reason: st
 FAILED_ALLOCATION = "W0000 bfc_allocator.cc:502] Allocator (mklcpu) ran out of memory trying to allocate 588.00MiB"
 
 
+@pytest.mark.parametrize("said", [FAILED_ALLOCATION, "  what():  could not execute a primitive"])
 @pytest.mark.parametrize("signal", ["SIGSEGV", "SIGABRT", "SIGBUS"])
-def test_a_child_with_a_limit_of_ours_that_could_not_allocate_has_run_out_of_memory(signal: str) -> None:
-    ending = Ending(signal=signal, stderr_tail="\n".join([FAILED_ALLOCATION, *["Bin (256): 0B"] * 40]))
+def test_a_child_with_a_limit_of_ours_that_could_not_allocate_has_run_out_of_memory(signal: str, said: str) -> None:
+    ending = Ending(signal=signal, stderr_tail="\n".join([said, *["Bin (256): 0B"] * 40]))
     assert end(a_story(memory_bytes=2**30), ending).verdict is Verdict.OOM
     assert end(a_story(), ending).verdict is Verdict.CRASHED
     silent = Ending(signal=signal, stderr_tail="Bin (256): 0B")

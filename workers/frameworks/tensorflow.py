@@ -43,7 +43,15 @@ _PEAK_TIME_S: Final = 0.5
 _OOM_CLASSES: Final = frozenset({"ResourceExhaustedError", "MemoryError"})
 _UNSUPPORTED_CLASSES: Final = frozenset({"UnsupportedError", "UnimplementedError"})
 #: TensorFlow, CUDA and XLA also report a full memory as InternalError, UnknownError or RuntimeError.
-_OOM_MARKS: Final = ("OOM when", "out of memory", "OUT_OF_MEMORY", "failed to allocate", "bad_alloc")
+#: Its kernels for CPUs hand on oneDNN's status, where 1 is dnnl_out_of_memory (oneapi/dnnl/dnnl_common_types.h).
+_OOM_MARKS: Final = (
+    "OOM when",
+    "out of memory",
+    "OUT_OF_MEMORY",
+    "failed to allocate",
+    "bad_alloc",
+    "received an exception:Status: 1,",
+)
 #: ... and a missing kernel as InvalidArgumentError or NotFoundError.
 _UNSUPPORTED_MARKS: Final = (
     "No OpKernel was registered",
