@@ -299,11 +299,6 @@ def test_a_released_device_ends_no_case_any_more(make_engine: Callable[[], Engin
     with_engine(make_engine, scene)
 
 
-async def prepare_again(engine: Engine, case: Case) -> list[Occurrence]:
-    await engine.start(ReleaseDevice(device_id=case.device.id))
-    return await prepare(engine, case)
-
-
 def test_a_result_is_told_of_again_until_it_is_acknowledged(make_engine: Callable[[], Engine]) -> None:
     case = a_small_case()
 
@@ -311,7 +306,7 @@ def test_a_result_is_told_of_again_until_it_is_acknowledged(make_engine: Callabl
         await prepare(engine, case)
         result = await measure(engine, case)
         for _ in range(2):
-            recovered, ready = await prepare_again(engine, case)
+            recovered, ready = await prepare(engine, case)
             assert isinstance(recovered, ResultRecovered)
             assert (recovered.case_key, recovered.attempt, recovered.result) == (case.key, 1, result)
             assert isinstance(ready, DeviceReady)
@@ -319,7 +314,7 @@ def test_a_result_is_told_of_again_until_it_is_acknowledged(make_engine: Callabl
         for _ in range(2):
             await engine.start(acknowledged)
         await engine.occurrences(engine.now() + 2.0)
-        (ready,) = await prepare_again(engine, case)
+        (ready,) = await prepare(engine, case)
         assert isinstance(ready, DeviceReady)
 
     with_engine(make_engine, scene)
@@ -331,7 +326,7 @@ def test_what_is_kept_is_told_of_attempt_by_attempt(make_engine: Callable[[], En
     async def scene(engine: Engine) -> None:
         await prepare(engine, case)
         results = [await measure(engine, case, attempt) for attempt in (1, 2)]
-        heard = await prepare_again(engine, case)
+        heard = await prepare(engine, case)
         recovered = {each.attempt: each.result for each in heard if isinstance(each, ResultRecovered)}
         assert recovered == {result.attempt: result for result in results}
         assert isinstance(heard[-1], DeviceReady)
