@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.dispatch.machine import Dispatcher
-from orchestrator.dispatch.messages import DeadlinePassed, RecordAttempt, RecordVerdict
+from orchestrator.dispatch.messages import DeadlinePassed, PutAside, RecordAttempt, RecordVerdict
 from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.engine.simulated import SimulatedEngine
 from workers.protocol import Case, Device, DeviceKind, Pass, Progress, Sampling, Workload
@@ -84,7 +84,7 @@ async def drive(dispatcher: Dispatcher, engine: SimulatedEngine, stopwatch: Stop
         for command in commands:
             if isinstance(command, RecordVerdict):
                 verdicts += 1
-            elif not isinstance(command, RecordAttempt):
+            elif not isinstance(command, RecordAttempt | PutAside):
                 await engine.start(command)
         if dispatcher.is_done:
             return verdicts

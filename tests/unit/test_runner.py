@@ -1,23 +1,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.dispatch.messages import CaseFinished, RecordVerdict, StartCase
+from orchestrator.dispatch.messages import (
+    AcknowledgeResult,
+    CaseFinished,
+    PutAside,
+    RecordVerdict,
+    ResultRecovered,
+    StartCase,
+)
 from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.engine.simulated import Fault, SimulatedEngine
 from orchestrator.errors import StoreFullError
+from orchestrator.results import Attempt, CaseResult
 from orchestrator.runner import Outcome, Runner, Stopper
-from tests.builders import a_case, a_device, a_sampling, a_workload
+from tests.builders import a_case, a_device, a_result, a_sampling, a_workload
 from workers.protocol import Pass, Progress, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.dispatch.messages import Command, Event
-    from orchestrator.engine.base import Occurrence
+    from orchestrator.engine.base import Act, Occurrence
     from orchestrator.runner import Listener
     from workers.protocol import Case, Result
 
@@ -28,6 +36,7 @@ class Journal:
     def __init__(self, *, full_after: int | None = None) -> None:
         self.lines: list[str] = []
         self.attempts: list[Result] = []
+        self.late: list[Result] = []
         self.verdicts: dict[str, Verdict] = {}
         self.full_after = full_after
 
@@ -40,6 +49,14 @@ class Journal:
     def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
         self.verdicts[case_key] = verdict
         self.lines.append(f"{run_id} verdict {case_key} {verdict.value}")
+
+    def save_late(self, run_id: str, result: Result) -> bool:
+        self.late.append(result)
+        self.lines.append(f"{run_id} late {result.case_key}")
+        return True
+
+    def put_aside(self, run_id: str, command: PutAside) -> None:
+        self.lines.append(f"{run_id} put aside {command.target}")
 
     def heard(self, news: Event | Progress | Command) -> None:
         if isinstance(news, StartCase):
@@ -66,16 +83,19 @@ def _run(
     engine: SimulatedEngine | None = None,
     stopper: Stopper | None = None,
     listeners: Sequence[Listener] = (),
+    settings: DispatchSettings | None = None,
+    earlier: Mapping[str, CaseResult] | None = None,
 ) -> Outcome:
     async def drive() -> Outcome:
         runner = Runner(
             run_id="r",
             cases=cases,
-            settings=DispatchSettings(attempts=2),
+            settings=settings or DispatchSettings(attempts=2),
             engine=engine or SimulatedEngine(),
             recorder=journal,
             listeners=(journal, *listeners),
             stopper=stopper,
+            earlier=earlier,
         )
         return await runner.run()
 
@@ -209,3 +229,126 @@ def test_listeners_hear_events_progress_and_commands() -> None:
 
     _run(_cases(passes=1), Journal(), listeners=[Ear()])
     assert {StartCase, CaseFinished, RecordVerdict, Progress} <= set(heard)
+
+
+# --- results that hosts keep -----------------------------------------------------------------------------------
+
+
+class Noting(SimulatedEngine):
+    """Notes in the journal what it is told to forget."""
+
+    def __init__(self, journal: Journal, **given: Any) -> None:
+        super().__init__(**given)
+        self._journal = journal
+
+    async def start(self, act: Act) -> None:
+        if isinstance(act, AcknowledgeResult):
+            self._journal.lines.append(f"acknowledged {act.case_key} on {act.device_id}")
+        await super().start(act)
+
+
+def test_a_result_is_acknowledged_once_it_is_kept() -> None:
+    journal = Journal()
+    _run(_cases(passes=1), journal, engine=Noting(journal))
+    assert journal.lines == ["start h0-0", "r saved h0-0", "acknowledged h0-0 on h0/cpu", "r verdict h0-0 ok"]
+
+
+def test_a_result_that_could_not_be_kept_is_not_acknowledged() -> None:
+    journal = Journal(full_after=0)
+    engine = Noting(journal)
+    outcome = _run(_cases(), journal, engine=engine)
+    assert outcome.store_error is not None
+    assert not [line for line in journal.lines if line.startswith("acknowledged")]
+    assert [result.case_key for result in engine.kept()] == ["h0-0"]
+
+
+def _killed(journal: Journal, engine: SimulatedEngine, cases: Sequence[Case]) -> None:
+    """Have a head die when it has begun its first case; its agent finishes it."""
+
+    class Death(BaseException):
+        pass
+
+    class Killer:
+        def heard(self, news: Event | Progress | Command) -> None:
+            if isinstance(news, Progress):
+                raise Death
+
+    with pytest.raises(Death):
+        _run(cases, journal, engine=engine, listeners=(Killer(),))
+    engine.abandon()
+
+
+def test_the_next_head_takes_what_the_host_kept() -> None:
+    journal = Journal()
+    engine = Noting(journal)
+    _killed(journal, engine, _cases())
+    asyncio.run(engine.occurrences(engine.now() + 60.0))
+    assert journal.attempts == []
+    outcome = _run(_cases(), journal, engine=engine)
+    assert [len(found.attempts) for found in outcome.cases] == [1, 1]
+    assert [(result.case_key, result.attempt) for result in journal.attempts] == [("h0-0", 1), ("h0-1", 1)]
+    assert list(engine.kept()) == []
+
+
+def test_what_the_host_kept_of_a_case_that_has_ended_is_kept_apart_and_acknowledged() -> None:
+    journal = Journal()
+    engine = Noting(journal)
+    _killed(journal, engine, _cases())
+    asyncio.run(engine.occurrences(engine.now() + 60.0))
+    first, second = _cases()
+    ended = CaseResult(case=first, position=0, verdict=Verdict.HOST_DOWN)
+    outcome = _run([second], journal, engine=engine, earlier={first.key: ended})
+    assert [found.case.key for found in outcome.cases] == [second.key]
+    assert [result.case_key for result in journal.late] == [first.key]
+    assert list(engine.kept()) == []
+
+
+def test_what_a_host_kept_of_a_case_that_is_stopped_meanwhile_is_left_to_whoever_goes_on() -> None:
+    journal, stopper = Journal(), Stopper()
+    engine = Noting(journal)
+    cases = _cases(hosts=2, passes=1)
+    _killed(journal, engine, cases)
+    asyncio.run(engine.occurrences(engine.now() + 60.0))
+
+    class StopAtTheFirst:
+        def heard(self, news: Event | Progress | Command) -> None:
+            if isinstance(news, ResultRecovered):
+                stopper.ask("Ctrl-C", now=False)
+
+    outcome = _run(cases, journal, engine=engine, stopper=stopper, listeners=(StopAtTheFirst(),))
+    assert [found.verdict for found in outcome.cases] == [Verdict.OK, Verdict.NOT_RUN]
+    assert ([result.case_key for result in journal.attempts], journal.late) == (["h0-0"], [])
+    assert [result.case_key for result in engine.kept()] == ["h1-0"]
+
+
+def test_numbers_of_attempts_go_on_where_an_earlier_head_ended_late_ones_counted() -> None:
+    (case,) = _cases(passes=1)
+    crashed = Attempt(number=1, result=a_result(case, 1, verdict=Verdict.CRASHED))
+    known = CaseResult(
+        case=case, position=0, attempts=(crashed,), superseded=(Attempt(number=3, result=a_result(case, 3)),)
+    )
+    journal = Journal()
+    outcome = _run([case], journal, earlier={case.key: known})
+    assert [attempt.number for attempt in outcome.cases[0].attempts] == [1, 4]
+
+
+def test_what_fails_in_a_row_is_put_aside() -> None:
+    journal = Journal()
+    engine = SimulatedEngine(faults={"h0/cpu": Fault(crash_on_attempts=(1,))})
+    settings = DispatchSettings(attempts=1, quarantine_after=1)
+    outcome = _run(_cases(), journal, engine=engine, settings=settings)
+    assert [found.verdict for found in outcome.cases] == [Verdict.CRASHED, Verdict.NOT_RUN]
+    assert "r put aside h0/cpu" in journal.lines
+
+
+def test_a_stop_that_comes_with_a_result_comes_after_it() -> None:
+    stopper, journal = Stopper(), Journal()
+
+    class StopAtTheResult:
+        def heard(self, news: Event | Progress | Command) -> None:
+            if isinstance(news, CaseFinished):
+                stopper.ask("Ctrl-C", now=True)
+
+    outcome = _run(_cases(), journal, stopper=stopper, listeners=(StopAtTheResult(),))
+    assert [found.verdict for found in outcome.cases] == [Verdict.OK, Verdict.NOT_RUN]
+    assert journal.lines[-2:] == ["r verdict h0-0 ok", "r verdict h0-1 not_run"]
