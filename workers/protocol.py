@@ -317,11 +317,14 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptWaiting:
-    """Another case, most likely of another muster, has the device or its host; the child is not started yet."""
+    """The child that measures is not started yet.
+
+    Another case, most likely of another muster, has the device or its host; or the largest batch is being looked for.
+    """
 
     case_key: str
     attempt: int
-    #: Who has it, and since when; told again whenever that changes.
+    #: Who has it, and since when, or what is known of the batch; told again whenever that changes.
     reason: str
 
 

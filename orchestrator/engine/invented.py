@@ -38,7 +38,8 @@ FIRST_STEP_RATIO: Final = 5.0
 _FASTEST: Final = 0.1
 
 #: What an image takes of an invented device's memory in a step, and what such a device has if it does not say.
-_IMAGE_BYTES: Final = 4 * 2**20
+#: More than AlexNet takes, so that invented CPUs come to an end with the largest batch as well.
+_IMAGE_BYTES: Final = 32 * 2**20
 _MEMORY_BYTES: Final = 16 * 2**30
 
 #: Two-sided 95 % point of the normal distribution.

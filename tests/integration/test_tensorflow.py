@@ -239,6 +239,7 @@ def test_every_error_class_of_tensorflow_has_a_verdict(tensorflow: Framework) ->
         (RuntimeError("Failed to allocate 1234 bytes for new constant"), Verdict.OOM),
         (RuntimeError("std::bad_alloc"), Verdict.OOM),
         (RuntimeError("Operation received an exception:Status: 1, message: could not create a primitive"), Verdict.OOM),
+        (RuntimeError("Compute received an exception:Status:1, message: could not create a primitive."), Verdict.OOM),
         (RuntimeError("Operation received an exception:Status: 3, message: no such kernel"), Verdict.CRASHED),
         (ValueError("No OpKernel was registered to support Op 'Conv2D'"), Verdict.UNSUPPORTED),
         (UnsupportedError("nobody wrote it"), Verdict.UNSUPPORTED),

@@ -82,6 +82,7 @@ def _measuring(case: Case) -> Progress:
 
 def test_a_case_is_called_by_what_is_measured() -> None:
     assert label(a_case()) == "alexnet forward b128 float32"
+    assert label(a_case(workload=a_workload(seeks_largest=True))) == "alexnet forward bmax float32"
 
 
 def test_the_view_fits_where_stderr_goes(monkeypatch: pytest.MonkeyPatch) -> None:

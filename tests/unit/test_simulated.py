@@ -231,7 +231,7 @@ def test_a_batch_above_the_limit_does_not_fit(limit: int, verdict: Verdict) -> N
 
 
 @pytest.mark.parametrize(
-    ("limit", "found"), [(None, 16 * 2**30 // (4 * 2**20)), (100, 100), (1, 1)], ids=["memory", "fault", "one image"]
+    ("limit", "found"), [(None, 16 * 2**30 // (32 * 2**20)), (100, 100), (1, 1)], ids=["memory", "fault", "one image"]
 )
 def test_the_largest_batch_that_fits_is_measured(limit: int | None, found: int) -> None:
     case = a_case(CASE.device, a_workload(batch_size=64, seeks_largest=True))

@@ -51,6 +51,7 @@ _OOM_MARKS: Final = (
     "failed to allocate",
     "bad_alloc",
     "received an exception:Status: 1,",
+    "received an exception:Status:1,",
 )
 #: ... and a missing kernel as InvalidArgumentError or NotFoundError.
 _UNSUPPORTED_MARKS: Final = (
