@@ -224,6 +224,19 @@ def test_a_device_lost_in_its_hosts_line_has_its_turn_when_it_is_back() -> None:
     assert bench.finished(third, at=9.0) == (verdict(third, Verdict.OK), release("gpu:2"), start(second))
 
 
+def test_a_device_lost_in_its_hosts_line_is_not_in_line_for_a_case_that_may_not_begin_yet() -> None:
+    first, other, second = case_on("gpu:1", 1), case_on("gpu:0"), case_on("gpu:1", 2)
+    settings = DispatchSettings(host_concurrency=HostConcurrency.EXCLUSIVE, retry_delay_s=100.0)
+    bench = at_work(first, other, second, settings=settings)
+    assert bench.finished(first, verdict=Verdict.CRASHED, at=4.0) == (start(other),)
+    bench.lost("gpu:1", at=5.0)
+    assert bench.overdue() == (prepare(first),)
+    assert bench.recovered(second) == (verdict(second, Verdict.OK),)
+    assert bench.ready("gpu:1", at=7.0) == ()
+    assert bench.finished(other, at=8.0) == (verdict(other, Verdict.OK), release("gpu:0"))
+    assert bench.dispatcher.next_deadline == 104.0
+
+
 def test_a_result_for_a_device_in_line_lets_it_leave_the_line() -> None:
     first, second = case_on("gpu:0"), case_on("gpu:1")
     bench = at_work(first, second, settings=EXCLUSIVE)
