@@ -155,6 +155,9 @@ class AttemptStory:
             words = _words_of_memory(ending, is_limited=self._request.memory_bytes is not None)
             ending = dataclasses.replace(ending, oom_evidence=ending.oom_evidence or words)
         finished = self._finished or self._ended_without_a_word(ending, stop)
+        if finished.verdict is Verdict.OOM and self._batch_size is not None:
+            had_fitted = f"batch {self._batch_size}, which fitted when it was tried, did not when it was measured"
+            finished = dataclasses.replace(finished, reason=f"{had_fitted}: {finished.reason}")
         if finished.verdict.has_figure and not self._samples_ms:
             finished = Finished(verdict=Verdict.CRASHED, reason="the measuring child was content without one sample")
         return Result(

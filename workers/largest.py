@@ -28,6 +28,10 @@ _LARGEST: Final = 2**31 - 1
 #: After so many steps the same way the next ones grow: there the start was far off, and each probe costs a process.
 _PATIENCE: Final = 4
 
+#: The share of the measuring child's memory that a probe may take: threads do not meet in the same way at each step, so
+#: one that just fits, once, is not sure to fit a hundred times. Without it a batch was seen to fit and then not to.
+SHARE_OF_PROBE: Final = 7 / 8
+
 #: What a probe measures: enough that everything which a step needs has been there, beside what the last one left.
 _SAMPLING: Final = Sampling(warmup=1, min_steps=1, max_steps=1)
 
@@ -158,6 +162,6 @@ def measuring(request: AttemptRequest, batch_size: int, memory_bytes: int | None
 
 
 def probing(request: AttemptRequest, batch_size: int, memory_bytes: int | None) -> AttemptRequest:
-    """Return the same for a child that only shows whether the batch fits."""
-    measured = measuring(request, batch_size, memory_bytes)
+    """Return the same for a child that only shows whether the batch fits, in :data:`SHARE_OF_PROBE` of the memory."""
+    measured = measuring(request, batch_size, None if memory_bytes is None else int(SHARE_OF_PROBE * memory_bytes))
     return dataclasses.replace(measured, case=dataclasses.replace(measured.case, sampling=_SAMPLING))

@@ -145,7 +145,7 @@ def test_a_child_that_is_let_have_little_memory_cannot_have_more(
     result = run(agent, a_search(64, memory_bytes=2**30))
     assert result.verdict is Verdict.OK
     assert result.batch_size is not None
-    assert 160 <= result.batch_size <= 256
+    assert 128 <= result.batch_size <= 224
     assert result.environment.get("search.memory_bytes").value == 2**30
 
 
@@ -154,14 +154,13 @@ def test_a_child_that_is_let_have_little_memory_cannot_have_more(
 @pytest.mark.skipif(
     frameworks.load("tensorflow").available() is not None, reason=str(frameworks.load("tensorflow").available())
 )
-@pytest.mark.parametrize("pass_", list(Pass))
-def test_tensorflow_with_little_memory_finds_a_batch(agent: DeviceAgent, pass_: Pass) -> None:
-    workload = a_workload(batch_size=32, pass_=pass_, seeks_largest=True)
+def test_tensorflow_with_little_memory_finds_a_batch(agent: DeviceAgent) -> None:
+    workload = a_workload(batch_size=40, pass_=Pass.FORWARD_BACKWARD, seeks_largest=True)
     request = dataclasses.replace(
         a_request(a_device(cores=tuple(sorted(os.sched_getaffinity(0)))), workload),
         start_timeout_s=300.0,
         case_timeout_s=600.0,
-        memory_bytes=700 * 2**20,
+        memory_bytes=800 * 2**20,
     )
     result = run(agent, request)
     assert (result.verdict, result.reason) == (Verdict.OK, None), result.environment.get("search.tried")

@@ -271,6 +271,12 @@ def test_the_batch_that_was_searched_for_is_in_the_result() -> None:
     assert end(story).batch_size == 384
 
 
+def test_a_batch_that_had_fitted_and_does_not_when_it_is_measured_is_told() -> None:
+    story = a_story(Finished(verdict=Verdict.OOM, reason="no more"))
+    story.measures(384)
+    assert end(story).reason == "batch 384, which fitted when it was tried, did not when it was measured: no more"
+
+
 def test_whoever_stopped_a_child_that_spoke_of_memory_has_the_verdict() -> None:
     ending = Ending(signal="SIGABRT", stderr_tail="std::bad_alloc")
     result = end(a_story(entered(Phase.BUILD)), ending, CANCEL)

@@ -101,6 +101,11 @@ def test_a_probe_takes_one_step_after_one_of_warm_up(request_: AttemptRequest) -
     probed = probing(request_, 384, None)
     assert probed.case.workload == a_workload(batch_size=384)
     assert probed.case.sampling == Sampling(warmup=1, min_steps=1, max_steps=1)
+    assert probed.memory_bytes is None
+
+
+def test_a_probe_may_take_less_than_the_child_that_measures(request_: AttemptRequest) -> None:
+    assert probing(request_, 384, 800).memory_bytes == 700
 
 
 def test_the_head_hears_nothing_of_a_probe_that_fits(request_: AttemptRequest) -> None:
