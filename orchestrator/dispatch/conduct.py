@@ -151,7 +151,6 @@ class Conduct:
         """Move a device to away, and its attempt, if it has one, to missing."""
         if device.state is not DeviceState.AWAY:
             self._board.move_device(device, DeviceLost, at)
-        device.step_out()
         attempt = device.active
         if attempt is not None and attempt.state is not AttemptState.MISSING:
             self._board.move_attempt(attempt.case, attempt.number, DeviceLost, at)
