@@ -29,7 +29,7 @@ from workers.attempt import AttemptStory, Stop
 from workers.codec import event_from_json, event_to_json, from_json, to_json
 from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
-from workers.largest import ProbeStory, Search, facts, failed, measuring, probing
+from workers.largest import LargestStory, ProbeStory, Search, facts, failed, measuring, probing
 from workers.lease import Lease, LeaseBusyError, LeaseError, claims_of
 from workers.outbox import Outbox
 from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
@@ -260,7 +260,7 @@ class DeviceAgent:
         story = AttemptStory(request, begun_at=begun_at)
 
         def kept(ended: _Ended) -> Result:
-            result = story.result(
+            result = (ended.story or story).result(
                 ending=ended.ending,
                 stop=ended.stop,
                 host=self._host_facts.environment().merged(ended.found),
@@ -342,12 +342,16 @@ class DeviceAgent:
             if not (shown.verdict.has_figure or shown.verdict is Verdict.OOM):
                 return replace(ended, stop=failed(search, batch_size, shown))
             search.tell(batch_size, fits=shown.verdict.has_figure)
-        if search.found is None:
-            return replace(ended, stop=Stop(verdict=Verdict.OOM, reason="not even a batch of 1 fits"))
-        story.measures(search.found)
-        self._publish(story.granted(at=time.monotonic()))
-        ended = self._measured(lease, measuring(request, search.found, memory_bytes), story)
-        return replace(ended, found=ended.found.merged(facts(search, memory_bytes)))
+        while search.found is not None:
+            largest = measuring(request, search.found, memory_bytes)
+            told = f"looking for the largest batch that fits: {search.in_words()}, warming up"
+            last = LargestStory(largest, begun_at=time.monotonic(), reason=told)
+            self._publish(last.wait)
+            ended = self._measured(lease, largest, last)
+            if not last.was_too_large(ended.ending, ended.stop) or time.monotonic() > until:
+                return replace(ended, found=ended.found.merged(facts(search, memory_bytes)), story=last)
+            search.retract()
+        return replace(ended, stop=Stop(verdict=Verdict.OOM, reason="not even a batch of 1 fits"))
 
     def _refusal(self, request: AttemptRequest) -> Stop | None:
         if request.protocol_version != PROTOCOL_VERSION:
@@ -484,6 +488,8 @@ class _Ended:
     #: Facts about what the child left behind.
     found: Environment = field(default_factory=Environment)
     was_begun: bool = False
+    #: The story of the child, where it is another one than that of the attempt.
+    story: AttemptStory | None = None
 
 
 class _News:

@@ -11,7 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from workers.attempt import AttemptStory, Stop
-from workers.protocol import Environment, Fact, Sampling, Verdict
+from workers.protocol import Environment, Fact, Progress, Sampling, Verdict
 
 if TYPE_CHECKING:
     from workers.protocol import AgentEvent, AttemptRequest, Ending, Result
@@ -76,6 +76,13 @@ class Search:
         """Every batch that was tried, in order: ``128 fits, 256 does not, 192 fits``."""
         return ", ".join(self._tried)
 
+    def retract(self) -> None:
+        """Take note that the batch that was found does not fit for long: an eighth less may."""
+        if self._fits is not None:
+            self._tried.append(f"{self._fits} does not for long")
+            self._too_large = self._fits
+            self._fits = self._fits * 7 // 8 or None
+
     def in_words(self) -> str:
         """Return what is known so far: ``512 fits, 1024 does not``."""
         if self._fits is None:
@@ -131,7 +138,37 @@ class ProbeStory(AttemptStory):
 
     def shown(self, ending: Ending, stop: Stop | None) -> Result:
         """Return what the probe gave: with a figure the batch fits, ``oom`` says that it does not."""
-        return self.result(ending=ending, stop=stop, host=Environment(), started_at=0.0, duration_s=0.0)
+        return _shown(self, ending, stop)
+
+
+class LargestStory(AttemptStory):
+    """The story of the child that measures the batch that was found.
+
+    The head hears nothing before the first counted step: until then the batch may prove too large after all, and
+    another be measured.
+    """
+
+    def __init__(self, request: AttemptRequest, *, begun_at: float, reason: str) -> None:
+        super().__init__(request, begun_at=begun_at)
+        self.measures(request.case.workload.batch_size)
+        self.wait = self.waits(reason)
+        self._held = list(self.granted(at=begun_at))
+        self.has_counted = False
+
+    def observe(self, line: bytes, *, at: float) -> tuple[AgentEvent, ...]:
+        """Take one line of the child's; return what the head should hear by now."""
+        self._held += super().observe(line, at=at)
+        self.has_counted = self.has_counted or any(
+            isinstance(event, Progress) and event.step > 0 for event in self._held
+        )
+        if not self.has_counted:
+            return ()
+        told, self._held = tuple(self._held), []
+        return told
+
+    def was_too_large(self, ending: Ending, stop: Stop | None) -> bool:
+        """True where the child ran out of memory before its first counted step."""
+        return not self.has_counted and _shown(self, ending, stop).verdict is Verdict.OOM
 
 
 def failed(search: Search, batch_size: int, probe: Result) -> Stop:
@@ -151,6 +188,10 @@ def facts(search: Search, memory_bytes: int | None) -> Environment:
             ("search.tried", Fact(value=search.tried)),
         )
     )
+
+
+def _shown(story: AttemptStory, ending: Ending, stop: Stop | None) -> Result:
+    return story.result(ending=ending, stop=stop, host=Environment(), started_at=0.0, duration_s=0.0)
 
 
 def measuring(request: AttemptRequest, batch_size: int, memory_bytes: int | None) -> AttemptRequest:

@@ -319,7 +319,7 @@ def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
     waits_s = limits.lease_timeout_s
     if any(swept.seeks_largest for swept in expand(config.workloads)):
         # While a case looks for the largest batch it counts as waiting; its agent knows how long it may.
-        waits_s = max(waits_s, limits.case_timeout_s)
+        waits_s = max(waits_s, limits.start_timeout_s + limits.case_timeout_s)
     return DispatchSettings(
         host_concurrency=config.policy.host_concurrency,
         attempts=limits.attempts,

@@ -96,7 +96,34 @@ def test_the_head_hears_of_the_search_as_a_wait_and_then_of_the_case(
         "looking for the largest batch that fits: 2 comes first",
         "looking for the largest batch that fits: 2 fits",
         "looking for the largest batch that fits: 2 fits, 4 does not",
+        "looking for the largest batch that fits: 2 fits, 3 does not, warming up",
     ]
+
+
+def test_a_batch_that_fits_only_once_gives_way_to_a_smaller_one(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCRIPTED_LARGEST_BATCH", "8")
+    monkeypatch.setenv("SCRIPTED_TIGHT_BATCH", "8")
+    monkeypatch.setenv("SCRIPTED_PID_FILE", str(tmp_path / "fitted"))
+    result = run(agent, a_search())
+    assert (result.verdict, result.reason, result.batch_size) == (Verdict.OK, None, 7)
+    assert str(result.environment.get("search.tried").value).endswith("8 does not for long")
+    kinds = [type(event) for _, event in news_from_json(agent.progress(0, 0.0))]
+    assert kinds[kinds.index(AttemptGranted) :] == [AttemptGranted, AttemptStarted, Progress, AttemptMeasured]
+
+
+def test_want_of_memory_in_the_middle_of_the_measurement_is_the_verdict(
+    agent: DeviceAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRIPTED_LARGEST_BATCH", "1")
+    monkeypatch.setenv("SCRIPTED_BEHAVIOUR", "memory error in fourth step")
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.3")
+    result = run(agent, a_search(1))
+    assert result.verdict is Verdict.OOM
+    assert len(result.samples_ms) == 2
+    told = "batch 1, which fitted when it was tried, did not when it was measured: MemoryError: no message"
+    assert result.reason == told
 
 
 def test_where_not_even_one_image_fits_the_case_is_out_of_memory(

@@ -81,6 +81,17 @@ def test_a_probe_that_shows_neither_says_where_the_search_was() -> None:
     assert (stop.verdict, stop.reason) == (Verdict.CRASHED, "while batch 4 was tried (2 fits): ended by SIGSEGV")
 
 
+def test_a_batch_that_does_not_fit_for_long_gives_way_to_a_smaller_one() -> None:
+    search = Search(8)
+    search.tell(8, fits=True)
+    found = []
+    while search.found is not None:
+        found.append(search.found)
+        search.retract()
+    assert found == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert search.tried.startswith("8 fits, 8 does not for long, 7 does not for long")
+
+
 # --- its children ----------------------------------------------------------------------------------------------
 
 

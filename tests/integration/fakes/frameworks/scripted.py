@@ -35,6 +35,8 @@ def build(model: Model, workload: Workload, device: Device) -> _Step:
     largest = os.environ.get("SCRIPTED_LARGEST_BATCH")
     if largest is not None and workload.batch_size > int(largest):
         raise RuntimeError(f"RESOURCE_EXHAUSTED: batch {workload.batch_size}")
+    if os.environ.get("SCRIPTED_TIGHT_BATCH") == str(workload.batch_size):
+        _fit_once(Path(os.environ["SCRIPTED_PID_FILE"]))
     if workload.batch_size == int(os.environ.get("SCRIPTED_BAD_BATCH", "0")):
         _act("bad batch")
     return _Step(bytearray(workload.batch_size * int(os.environ.get("SCRIPTED_IMAGE_BYTES", "0"))))
@@ -67,7 +69,15 @@ class _Step:
         self._taken += 1
         if self._taken == 3:
             _act("third step")
+        if self._taken == 4:
+            _act("fourth step")
         time.sleep(float(os.environ.get("SCRIPTED_STEP_S", "0")))
+
+
+def _fit_once(mark: Path) -> None:
+    if mark.exists():
+        raise RuntimeError("RESOURCE_EXHAUSTED: this time")
+    mark.touch()
 
 
 def _behaviour() -> str:
