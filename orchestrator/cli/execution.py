@@ -229,7 +229,7 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
                 recorder=Keeping(store, config.limits, simulated=order.simulate),
                 listeners=(view,),
                 stopper=stopper,
-                earlier={case.key: earlier[case.key] for case in plan.runnable if case.key in earlier},
+                earlier=earlier,
             )
             outcome = await runner.run()
             clock.lap("run the cases")
