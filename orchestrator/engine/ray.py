@@ -225,7 +225,7 @@ class RayEngine:
             case AcknowledgeResult():
                 self._acknowledge(act)
             case ReleaseDevice():
-                self._spawn(self._release(act))
+                self._release(act)
 
     async def occurrences(self, until: float | None) -> Sequence[Occurrence]:
         """Return what has happened since the last call, waiting for the first of it until ``until``."""
@@ -347,10 +347,11 @@ class RayEngine:
             agent.is_over = True
             self._heartbeat.forget(agent.device.host, agent.device.id)
 
-    async def _release(self, act: ReleaseDevice) -> None:
+    def _release(self, act: ReleaseDevice) -> None:
+        # Taken away now, and not when its turn comes: the device may be prepared anew before that.
         agent = self._agents.pop(act.device_id, None)
         if agent is not None:
-            await self._end(agent)
+            self._spawn(self._end(agent))
 
     async def _end(self, agent: _Agent) -> None:
         """Let an agent hear what is kept and end its child, then end the agent."""

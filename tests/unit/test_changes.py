@@ -12,7 +12,8 @@ from tests.runs import a_case_result, a_case_without_attempt, a_run
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
-    from workers.protocol import FactValue
+    from orchestrator.results import CaseResult
+    from workers.protocol import FactValue, HostReport
 
 DRIVER_550: dict[str, FactValue] = {"gpu.driver": "550.54", "package.tensorflow": "2.20.0", "python.version": "3.11.7"}
 

@@ -148,6 +148,7 @@ def test_elsewhere_every_event_is_a_plain_line(capsys: pytest.CaptureFixture[str
         "[0/1] localhost/cpu: alexnet forward b128 float32: starting (attempt 2)",
         "[0/1] localhost/cpu: away: gone",
         "[0/1] stopping: stopped by Ctrl-C",
+        "[0/1] localhost/cpu: alexnet forward b128 float32: attempt 2 crashed",
         "[1/1] localhost/cpu: alexnet forward b128 float32: crashed: SIGSEGV",
     ]
 

@@ -65,13 +65,14 @@ def test_a_doubtful_figure_says_why() -> None:
     assert (told.text, told.tone) == (f"{NAME}: 100 ms a step over 3 steps: noisy: wide", Tone.DOUBTFUL)
 
 
-def test_another_attempt_says_how_the_one_before_ended() -> None:
+def test_a_crash_is_told_when_it_comes_and_not_when_the_next_attempt_begins() -> None:
     case = a_case()
     teller = a_teller(case)
-    teller.heard(finished(case, Verdict.CRASHED, "SIGSEGV"))
-    (told,) = teller.heard(StartCase(case=case, attempt=2))
-    assert told.text == f"{NAME}: starting (attempt 2): attempt 1 crashed: SIGSEGV"
-    assert told.tone is Tone.DOUBTFUL
+    (crashed,) = teller.heard(finished(case, Verdict.CRASHED, "SIGSEGV"))
+    (again,) = teller.heard(StartCase(case=case, attempt=2))
+    assert crashed.text == f"{NAME}: attempt 1 crashed: SIGSEGV"
+    assert again.text == f"{NAME}: starting (attempt 2)"
+    assert crashed.tone is again.tone is Tone.DOUBTFUL
 
 
 def test_a_wait_says_for_whom_and_when_it_is_over() -> None:

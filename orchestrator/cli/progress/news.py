@@ -122,8 +122,7 @@ class Teller:
             case StopRequested():
                 return Told(text=printable(f"stopping: {news.reason}"), tone=Tone.BAD)
             case CaseFinished():
-                self._results[news.case_key] = news.result
-                return None
+                return self._finished(news)
             case ResultRecovered():
                 return self._recovered(news)
             case RecordAttempt():
@@ -148,12 +147,21 @@ class Teller:
         self._results[news.case_key] = news.result
         return self._of_case(news.case_key, f"result of attempt {news.attempt} found on its host", Tone.PLAIN)
 
+    def _finished(self, news: CaseFinished) -> Told | None:
+        result = news.result
+        self._results[news.case_key] = result
+        if result.verdict is not Verdict.CRASHED:
+            return None
+        # At once: the next attempt, if there is one, may be long in coming.
+        text = f"attempt {result.attempt} {_reasoned(result.verdict, result.reason)}"
+        return self._of_case(news.case_key, text, Tone.DOUBTFUL)
+
     def _start(self, news: StartCase) -> Told:
+        self._results.pop(news.case.key, None)
         given_up = self._given_up.pop(news.case.key, None)
-        before = given_up or self._results.pop(news.case.key, None)
         if news.attempt == 1:
             return self._of_case(news.case.key, "starting", Tone.PLAIN)
-        why = "" if before is None else f": attempt {before.attempt} {before.verdict.value}: {before.reason}"
+        why = "" if given_up is None else f": attempt {given_up.attempt} {_reasoned(given_up.verdict, given_up.reason)}"
         return self._of_case(news.case.key, f"starting (attempt {news.attempt}){why}", Tone.DOUBTFUL)
 
     def _verdict(self, news: RecordVerdict) -> tuple[Told, ...]:
