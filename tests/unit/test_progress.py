@@ -141,7 +141,7 @@ def test_elsewhere_every_event_is_a_plain_line(capsys: pytest.CaptureFixture[str
         shown.heard(_measuring(case))
         shown.heard(DeviceLost(at=1.0, device_id="localhost/cpu", reason="gone"))
         shown.heard(StopRequested(at=1.0, now=True, reason="stopped by Ctrl-C"))
-        shown.heard(CaseFinished(at=2.0, case_key="one", attempt=2, result=a_result(case, verdict=Verdict.CRASHED)))
+        shown.heard(CaseFinished(at=2.0, case_key="one", attempt=2, result=a_result(case, 2, verdict=Verdict.CRASHED)))
         shown.heard(RecordVerdict(case_key="one", verdict=Verdict.CRASHED, reason="SIGSEGV"))
     assert capsys.readouterr().err.splitlines() == [
         "1 case",
