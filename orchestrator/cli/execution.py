@@ -8,17 +8,16 @@ import datetime
 import time
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orchestrator.cli import progress
 from orchestrator.cli.checkup import warnings
+from orchestrator.cli.engines import engine_for, settings_of
 from orchestrator.cli.going_on import refuse_changes, refuse_moved
 from orchestrator.cli.keeping import Keeping
 from orchestrator.cli.preparation import examine_through, reaching, simulated
 from orchestrator.cli.signals import Signals
-from orchestrator.config.sweep import expand
 from orchestrator.diagnosis import is_fresh
-from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.errors import ExitCode, StoreError, UsageError
 from orchestrator.planning import continued, estimate_s, make_plan, with_cases_of, without_put_aside
 from orchestrator.results import CaseResult, NewRun, Run, RunState
@@ -28,19 +27,15 @@ from workers.protocol import Verdict
 from workers.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.cluster.base import Cluster
     from orchestrator.config.load import Loaded
     from orchestrator.config.schema import Config
-    from orchestrator.engine.base import Engine
     from orchestrator.inventory import Inventory
     from orchestrator.planning import Plan
     from orchestrator.store.repository import Store
     from workers.protocol import Case
-
-#: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
-HEAD_GRACE_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,7 +211,7 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
     estimates = _estimates(order, plan, store)
     view.expect(plan.runnable, estimates=estimates, concurrency=config.policy.host_concurrency)
     with Signals(stopper, view.say) as signals:
-        async with _engine(job) as engine:
+        async with engine_for(new.id, config, job.cluster, plan.devices) as engine:
             signals.install()
             clock.lap("start the engine")
             # Not before the engine is up: a run that could not begin leaves no trace.
@@ -224,7 +219,7 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
             runner = Runner(
                 run_id=new.id,
                 cases=plan.runnable,
-                settings=_settings(config, simulated=engine.simulated),
+                settings=settings_of(config, simulated=engine.simulated),
                 engine=engine,
                 recorder=Keeping(store, config.limits, simulated=order.simulate),
                 listeners=(view,),
@@ -281,58 +276,6 @@ def _record_gaps(job: _Job) -> tuple[CaseResult, ...]:
             known = earlier.get(planned.case.key, CaseResult(case=planned.case, position=position))
             found.append(replace(known, verdict=planned.gap.verdict, reason=planned.gap.reason))
     return tuple(found)
-
-
-@contextlib.asynccontextmanager
-async def _engine(job: _Job) -> AsyncIterator[Engine]:
-    """Bring up what carries out the commands, and take it down whatever happens."""
-    config = job.order.loaded.config
-    if job.cluster is None:
-        from orchestrator.engine.simulated import SimulatedEngine
-
-        invented: Engine = SimulatedEngine(seed=config.policy.seed, epoch_s=time.time())
-        yield invented
-        return
-    async with job.cluster.running(job.plan.devices) as handle:
-        # After the cluster is up: Ray reads its environment when it is imported.
-        from orchestrator.engine.ray import EngineLimits, RayEngine
-
-        limits = EngineLimits(
-            start_timeout_s=config.limits.start_timeout_s,
-            case_timeout_s=config.limits.case_timeout_s,
-            lease_timeout_s=config.limits.lease_timeout_s,
-            host_concurrency=config.policy.host_concurrency,
-            # Agents wait for the head at least as long as the head waits for their host.
-            head_timeout_s=max(config.limits.head_grace_s, config.limits.host_grace_s + HEAD_GRACE_S),
-            on_head_loss=config.policy.on_head_loss,
-        )
-        engine = RayEngine(run_id=job.new.id, limits=limits, handle=handle)
-        try:
-            yield engine
-        finally:
-            await engine.close()
-
-
-def _settings(config: Config, *, simulated: bool) -> DispatchSettings:
-    grace_s = 0.0 if simulated else HEAD_GRACE_S
-    limits = config.limits
-    waits_s = limits.lease_timeout_s
-    if any(swept.seeks_largest for swept in expand(config.workloads)):
-        # While a case looks for the largest batch it counts as waiting; its agent knows how long it may.
-        waits_s = max(waits_s, limits.start_timeout_s + limits.case_timeout_s)
-    return DispatchSettings(
-        host_concurrency=config.policy.host_concurrency,
-        attempts=limits.attempts,
-        prepare_timeout_s=limits.prepare_timeout_s,
-        lease_timeout_s=waits_s + grace_s,
-        start_timeout_s=limits.start_timeout_s + grace_s,
-        case_timeout_s=limits.case_timeout_s + grace_s,
-        collect_timeout_s=limits.collect_timeout_s,
-        retry_delay_s=limits.retry_delay_s,
-        queue_timeout_s=limits.queue_timeout_s,
-        host_grace_s=limits.host_grace_s,
-        quarantine_after=limits.quarantine_after,
-    )
 
 
 def _new_run(order: Order, plan: Plan) -> NewRun:

@@ -1,0 +1,78 @@
+"""What carries out a run's commands, and what the dispatcher is told, as the config asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.config.sweep import expand
+from orchestrator.dispatch.settings import DispatchSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orchestrator.cluster.base import Cluster
+    from orchestrator.config.schema import Config
+    from orchestrator.engine.base import Engine
+    from workers.protocol import Device
+
+#: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
+HEAD_GRACE_S: Final = 10.0
+
+
+@contextlib.asynccontextmanager
+async def engine_for(
+    run_id: str, config: Config, cluster: Cluster | None, devices: Sequence[Device]
+) -> AsyncIterator[Engine]:
+    """Bring up what carries out the commands, and take it down whatever happens; a made-up lab without a cluster.
+
+    Raises :class:`orchestrator.errors.ClusterError`.
+    """
+    if cluster is None:
+        from orchestrator.engine.simulated import SimulatedEngine
+
+        invented: Engine = SimulatedEngine(seed=config.policy.seed, epoch_s=time.time())
+        yield invented
+        return
+    async with cluster.running(devices) as handle:
+        # After the cluster is up: Ray reads its environment when it is imported.
+        from orchestrator.engine.ray import EngineLimits, RayEngine
+
+        limits = EngineLimits(
+            start_timeout_s=config.limits.start_timeout_s,
+            case_timeout_s=config.limits.case_timeout_s,
+            lease_timeout_s=config.limits.lease_timeout_s,
+            host_concurrency=config.policy.host_concurrency,
+            # Agents wait for the head at least as long as the head waits for their host.
+            head_timeout_s=max(config.limits.head_grace_s, config.limits.host_grace_s + HEAD_GRACE_S),
+            on_head_loss=config.policy.on_head_loss,
+        )
+        engine = RayEngine(run_id=run_id, limits=limits, handle=handle)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+def settings_of(config: Config, *, simulated: bool) -> DispatchSettings:
+    """Return what the dispatcher is told of a config."""
+    grace_s = 0.0 if simulated else HEAD_GRACE_S
+    limits = config.limits
+    waits_s = limits.lease_timeout_s
+    if any(swept.seeks_largest for swept in expand(config.workloads)):
+        # While a case looks for the largest batch it counts as waiting; its agent knows how long it may.
+        waits_s = max(waits_s, limits.start_timeout_s + limits.case_timeout_s)
+    return DispatchSettings(
+        host_concurrency=config.policy.host_concurrency,
+        attempts=limits.attempts,
+        prepare_timeout_s=limits.prepare_timeout_s,
+        lease_timeout_s=waits_s + grace_s,
+        start_timeout_s=limits.start_timeout_s + grace_s,
+        case_timeout_s=limits.case_timeout_s + grace_s,
+        collect_timeout_s=limits.collect_timeout_s,
+        retry_delay_s=limits.retry_delay_s,
+        queue_timeout_s=limits.queue_timeout_s,
+        host_grace_s=limits.host_grace_s,
+        quarantine_after=limits.quarantine_after,
+    )
