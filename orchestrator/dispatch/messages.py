@@ -34,18 +34,21 @@ class DeviceLost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseWaiting:
-    """Another case, most likely of another muster, has the device or its host: the agent waits for it to end."""
+    """Another case, most likely of another muster, has the device or its host: the agent waits for it to end.
+
+    Or the agent looks for the largest batch that fits, and tells how far it has come.
+    """
 
     at: float
     case_key: str
     attempt: int
-    #: Who has it, and since when; told again whenever that changes.
+    #: Who has it, and since when, or what has fitted; told again whenever that changes.
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseGranted:
-    """The device is free after a wait, and is ours: the child is being started."""
+    """The wait is over and the device is ours: the child is being started."""
 
     at: float
     case_key: str
