@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -86,8 +84,9 @@ def test_a_child_without_memory_is_oom_and_larger_batches_are_not_tried(lab: Lab
         child = process_of(lab["h1"], CHILD)
         hit_at = time.monotonic()
         # What it has so far it keeps; not one page more, so that its next real allocation fails.
-        held = int((lab["h1"].outside / f"proc/{_inner_pid(child.pid)}/statm").read_text().split()[0])
-        resource.prlimit(child.pid, resource.RLIMIT_AS, (held * os.sysconf("SC_PAGE_SIZE"),) * 2)
+        held = child.memory_info().vms
+        limited = lab["h1"].run("prlimit", f"--pid={_inner_pid(child.pid)}", f"--as={held}")
+        assert limited.code == 0, limited.err
         noticed_at = run.heard(r"h1/cpu.*oom", since=hit_at)
         assert run.end() == 3, run.err
     after, verdicts = run.kept(), run.verdicts()
