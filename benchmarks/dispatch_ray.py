@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.local import LocalCluster
-from orchestrator.dispatch.messages import RecordVerdict
+from orchestrator.dispatch.messages import PutAside, RecordVerdict
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.planning import case_key
 from orchestrator.runner import Runner
@@ -73,6 +73,12 @@ class NoStore:
         return None
 
     def save_verdict(self, run_id: str, case_key: str, verdict: Verdict, reason: str | None) -> None:
+        return None
+
+    def save_late(self, run_id: str, result: Result) -> bool:
+        return True
+
+    def put_aside(self, run_id: str, command: PutAside) -> None:
         return None
 
 

@@ -23,7 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.keeping import Keeping
 from orchestrator.config.load import load_text
+from orchestrator.config.schema import LimitsConfig
 from orchestrator.dispatch.messages import CaseFinished, RecordVerdict, StartCase
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.planning import case_key
@@ -167,7 +169,7 @@ async def _run(work: list[Case], handle: Any) -> Watch:
             cases=work,
             settings=DispatchSettings(host_concurrency=HostConcurrency.CONCURRENT, prepare_timeout_s=300),
             engine=engine,
-            recorder=store,
+            recorder=Keeping(store, LimitsConfig(), simulated=False),
             listeners=(watch,),
         )
         await runner.run()
