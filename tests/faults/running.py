@@ -27,7 +27,7 @@ PATIENCE_S: Final = 240.0
 
 #: Cases of a few seconds each, so that a fault comes in the middle of some, after some and before others.
 WORKLOADS: Final = [{"model": "alexnet", "passes": "forward", "batch_size": [1, 2, 3, 4]}]
-MEASURE: Final = {"warmup": 1, "steps": 150}
+MEASURE: Final = {"warmup": 1, "steps": 80}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

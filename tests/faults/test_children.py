@@ -23,7 +23,7 @@ def _ended_all_ok(run: Watched) -> None:
     assert set(run.verdicts().values()) == {"ok"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.long)])
 def test_a_child_that_a_signal_ends_costs_one_attempt(lab: Lab, figures: Figures, number: signal.Signals) -> None:
     with Watched(lab, config(lab, "h1", "h2")) as run:
         before = run.until_kept(1, of="h1")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(500)
 
 
-@pytest.mark.parametrize(("who", "fault"), [(AGENT, "a device's agent"), (RAYLET, "Ray's daemon on a host")])
+@pytest.mark.parametrize(
+    ("who", "fault"),
+    [(AGENT, "a device's agent"), pytest.param(RAYLET, "Ray's daemon on a host", marks=pytest.mark.long)],
+)
 def test_a_host_whose_ray_is_killed_comes_back_and_goes_on(lab: Lab, figures: Figures, who: str, fault: str) -> None:
     with Watched(lab, config(lab, "h1", "h2")) as run:
         before = run.until_kept(1, of="h1")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.mark.long
 def test_a_head_that_is_killed_is_gone_on_with_by_one_command(lab: Lab, figures: Figures) -> None:
     with Watched(lab, config(lab, "h1", "h2")) as run:
         before = run.until_kept(2)

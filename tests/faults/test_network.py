@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.mark.parametrize(
-    "seconds", [pytest.param(2, marks=pytest.mark.long), 20, pytest.param(90, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [2, 20, 90])
 def test_a_cut_that_heals_within_the_grace_costs_nothing(lab: Lab, figures: Figures, seconds: int) -> None:
     with Watched(lab, config(lab, "h1", "h2", limits={"host_grace": "3m"})) as run:
         before = run.until_kept(1, of="h1")
@@ -99,6 +98,7 @@ def test_a_network_that_loses_and_delays_packets_only_makes_it_slower(lab: Lab, 
     )
 
 
+@pytest.mark.long
 def test_ssh_that_goes_takes_nothing_with_it(lab: Lab, figures: Figures) -> None:
     with Watched(lab, config(lab, "h1", "h2")) as run:
         before = run.until_kept(1, of="h1")
