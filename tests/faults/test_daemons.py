@@ -55,22 +55,20 @@ def test_the_control_service_of_the_head_is_killed(lab: Lab, figures: Figures) -
         victim.kill()
         code = run.end()
         ended_at = time.monotonic()
-    after = run.kept()
-    assert code in (0, 3, 4), run.err
-    assert "open" not in run.verdicts().values()
+    after, verdicts = run.kept(), set(run.verdicts().values())
+    assert code in (0, 3), run.err
+    assert "open" not in verdicts
     assert missing(before, after) == 0
-    with Watched(lab, None, run.folder, "rerun", "--failed") as again:
-        again.end()
+    measured_at = max(at for at, line in run.lines if "ms a step" in line)
     figures.add(
         Figure(
             kind="head",
             fault="the head's control service (GCS) gets SIGKILL (host_grace 20 s)",
             lost=missing(before, after),
             measured_twice=measured_twice(after),
-            noticed_s=ended_at - hit_at,
+            noticed_s=None,
             went_on_s=None,
-            outcome="the run ends: "
-            + ", ".join(sorted(set(run.verdicts().values())))
-            + "; `rerun --failed` does the rest",
+            outcome=f"{', '.join(sorted(verdicts))}: agents answer the head without it; letting go of Ray took"
+            f" {ended_at - max(hit_at, measured_at):.0f} s",
         )
     )
