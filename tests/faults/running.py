@@ -128,6 +128,12 @@ class Watched:
     def database(self) -> Path:
         return self.lab.head.home / Path(self.folder).relative_to(HOME) / "muster.db"
 
+    @property
+    def run_id(self) -> str:
+        """The only run in the store."""
+        ((run_id,),) = _asked(self.database, "select id from runs")
+        return str(run_id)
+
     def verdicts(self) -> dict[tuple[str, int], str]:
         """What became of each case, by device and batch size; ``open`` while nothing has."""
         rows = _asked(self.database, "select device_id, json_extract(workload, '$.batch_size'), verdict from cases")

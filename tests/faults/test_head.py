@@ -56,7 +56,7 @@ def test_hosts_finish_what_they_measure_and_keep_it_when_the_head_is_gone(lab: L
     left = lab.leftovers(timeout_s=120.0)
     ended_at = time.monotonic()
     assert left == {}
-    spooled = sorted((lab["h1"].home / ".local/state/muster/spool").rglob("*.json"))
+    spooled = sorted((lab["h1"].home / ".local/state/muster/spool" / run.run_id).glob("*.json"))
     assert len(spooled) == 1, spooled
     with Watched(lab, None, run.folder, "resume") as resumed:
         assert resumed.end() == 0, resumed.err

@@ -150,6 +150,12 @@ def test_an_unknown_framework_is_told_with_those_there_are() -> None:
     assert "base" not in message
 
 
+def test_a_number_beyond_what_can_be_kept_is_told_the_bound() -> None:
+    error = error_of(SMALL + f"measure: {{warmup: {2**60}}}\n")
+
+    assert "expected a number of at most 9,007,199,254,740,992" in error.message
+
+
 @pytest.mark.parametrize("name", NOT_BUILT)
 def test_what_is_not_built_is_refused(name: str) -> None:
     assert_golden(f"config/not_built/{name}.txt", told(error_of(NOT_BUILT[name])))
