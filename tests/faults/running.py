@@ -128,6 +128,10 @@ class Watched:
     def database(self) -> Path:
         return self.lab.head.home / Path(self.folder).relative_to(HOME) / "muster.db"
 
+    def asked(self, question: str) -> list[Any]:
+        """What the store answers to a question for one column."""
+        return [value for (value,) in _asked(self.database, question)]
+
     @property
     def run_id(self) -> str:
         """The only run in the store."""
