@@ -85,7 +85,8 @@ def test_a_head_that_sleeps_for_a_minute_wakes_up_to_all_of_its_results(lab: Lab
         # The sleep itself is what lasts so long: there is nothing to wait for.
         time.sleep(60.0)
         woken_at = time.monotonic()
-        run.started.process.resume()
+        # By way of what stands between: it has stopped with its child, and wakes it.
+        run.started.popen.send_signal(signal.SIGCONT)
         went_on_at = run.heard(r"h[12]/cpu: .*(starting|ms a step)", since=woken_at)
         assert run.end() == 0, run.err
     after = run.kept()
