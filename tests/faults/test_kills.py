@@ -73,6 +73,9 @@ def _live(arguments: tuple[str, ...], folder: Path, *, is_young: bool, life_s: f
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
+        # A table of so many rows fills a pipe that nobody reads.
+        assert head.stdout is not None
+        threading.Thread(target=head.stdout.read, daemon=True).start()
         if not is_young:
             has_begun.wait(PATIENCE_S)
         try:
