@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def tiny_disk(lab: Lab) -> Iterator[Path]:
 
 
 def test_a_full_disk_stops_the_run_and_resume_takes_what_the_hosts_have_kept(
-    lab: Lab, figures: Figures, tiny_disk: Path
+    lab: Lab, figures: Figures, tiny_disk: Path, tmp_path: Path
 ) -> None:
     text = config(lab, "h1", "h2", store=f"sqlite:///{HOME}/work/tiny/muster.db")
     with Watched(lab, text) as run:
@@ -49,14 +50,14 @@ def test_a_full_disk_stops_the_run_and_resume_takes_what_the_hosts_have_kept(
     assert run.has_said("muster resume")
     # SQLite cannot even be read where it finds no room for its index of the log.
     filling.unlink()
-    before = kept_in(database)
+    before = kept_in(_copied(database, tmp_path / "before"))
     spooled = [path for name in ("h1", "h2") for path in (lab[name].home / ".local/state/muster").rglob("*.json")]
     assert spooled, "the hosts keep nothing"
     with Watched(lab, None, run.folder, "resume", "--store", f"sqlite:///{HOME}/work/tiny/muster.db") as resumed:
         went_on_at = resumed.heard(r"h[12]/cpu: .*(starting|ms a step)")
         resumed_at = resumed.lines[0][0]
         assert resumed.end() == 0, resumed.err
-    after = kept_in(database)
+    after = kept_in(_copied(database, tmp_path / "after"))
     assert missing(before, after) == 0
     assert measured_twice(after) == 0
     assert [each.number for each in after] == [1] * 8, "something that had been measured was measured again"
@@ -71,6 +72,14 @@ def test_a_full_disk_stops_the_run_and_resume_takes_what_the_hosts_have_kept(
             outcome=f"{len(spooled)} results waited on their hosts; none was measured again",
         )
     )
+
+
+def _copied(database: Path, folder: Path) -> Path:
+    """Return a copy of a store with its log: SQLite does not find its way through another mount namespace."""
+    folder.mkdir()
+    for path in database.parent.glob(f"{database.name}*"):
+        shutil.copy(path, folder / path.name)
+    return folder / database.name
 
 
 def _fill(path: Path) -> None:
