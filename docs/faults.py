@@ -74,7 +74,9 @@ def _row(figure: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+    if value is None:
+        return ""
+    return f"{value:.1f}" if value >= 0.05 else "< 0.1"
 
 
 def _cpu() -> str:
