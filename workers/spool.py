@@ -29,7 +29,7 @@ FOLDER_VARIABLE: Final = "MUSTER_SPOOL_FOLDER"
 KEEP_S: Final = 30 * 24 * 3600.0
 
 #: The folder may be removed by another agent between two of our steps, but hardly so often in a row.
-_TRIES: Final = 10
+_TRIES: Final = 1000
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
