@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from tests.integration.muster import ROOT
 from tests.lab.hosts import HOME
 
 if TYPE_CHECKING:
@@ -220,5 +219,3 @@ CHILD: Final = "workers.child"
 AGENT: Final = "ray::DeviceAgent"
 RAYLET: Final = "raylet/raylet"
 GCS: Final = "gcs/gcs_server"
-
-__all__ = ["AGENT", "CHILD", "GCS", "PATIENCE_S", "RAYLET", "ROOT", "Kept", "Watched", "config", "process_of"]
