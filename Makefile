@@ -20,12 +20,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-$(TENSORFLOW)
 DEVELOPMENT := $(VENV)/.installed-dev-$(TENSORFLOW)
 
-.PHONY: help setup setup-dev system run test test-fast test-slow storms test-faults faults lab lint format golden bench lock wheel clean
+.PHONY: help setup setup-dev system run test test-fast test-slow test-long storms test-faults faults lab lint format golden bench lock wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
-	@echo "  make test-slow    what takes longer: environments, clusters that are kept, every port knocked at"
+	@echo "  make test-slow    what takes longer: environments, clusters that are kept, hosts over SSH"
+	@echo "  make test-long    what takes longest, and is tried in a shorter form by the others"
 	@echo "  make test-faults  faults that are injected on real hosts: every kind once"
 	@echo "  make faults       all of them; writes the table in docs/reliability.md"
 	@echo "  make storms       ten thousand storms of faults over simulated labs, half an hour; storms=500 for fewer"
@@ -62,12 +63,21 @@ system:
 run: setup
 	@$(BIN)/muster run $(CONFIG)
 
+# Two at a time: most of these wait for something. Coverage makes Python half as fast, and the pure parts are reached
+# without real processes.
 test: setup-dev system
-	$(BIN)/python -m pytest -m "not slow" --ignore=tests/faults --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term:skip-covered \
+	  tests/unit tests/properties tests/documentation tests/contract/test_renderers.py
 	$(BIN)/python tests/pure_coverage.py
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/contract tests/integration
 
+# The lab's hosts are looked over after each test, so that only one of its tests is at work.
 test-slow: setup-dev system
-	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile tests/contract tests/integration
+	$(BIN)/python -m pytest -m "slow and not long" tests/lab
+
+test-long: setup-dev system
+	$(BIN)/python -m pytest -m long --ignore=tests/faults
 
 # Every kind of fault once, in its shorter form; `make faults` tries all of them.
 test-faults: setup-dev system

@@ -20,7 +20,6 @@ from orchestrator.cli import app
 from orchestrator.config.kinds import EXCEPT, EXPECTED, NOT_YET
 from orchestrator.config.load import json_schema
 from orchestrator.dispatch import transitions as moves_of
-from orchestrator.dispatch.policies import RETRYABLE
 from orchestrator.report import columns
 from workers.protocol import Verdict
 
@@ -293,7 +292,7 @@ def _sentence(text: str | None) -> str:
 def verdict_kinds() -> str:
     """Return what the code decides by a verdict alone."""
     rows = [
-        (code(verdict.value), "yes" if verdict.has_figure else "no", "yes" if verdict in RETRYABLE else "no")
+        (code(verdict.value), "yes" if verdict.has_figure else "no", "yes" if verdict.is_transient else "no")
         for verdict in Verdict
     ]
     return table(("Verdict", "Has a figure", "Tried again, up to `limits.attempts`"), rows)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-from workers.protocol import Verdict
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import datetime
 
-    from workers.protocol import Case, Result
+    from workers.protocol import Case, Result, Verdict
 
 
 class RunState(str, enum.Enum):
@@ -55,18 +53,14 @@ class CaseResult:
     def is_decided(self) -> bool:
         """True where the head ended between the last attempt and the verdict that follows from it."""
         result = self.result
-        return self.verdict is None and result is not None and result.verdict in _DECIDING
+        return (
+            self.verdict is None and result is not None and result.verdict.is_final and not result.verdict.is_transient
+        )
 
     @property
     def result(self) -> Result | None:
         """The result that the verdict stands for: the last attempt's, if there was one."""
         return self.attempts[-1].result if self.attempts else None
-
-
-#: Verdicts of an attempt that are those of its case, whatever attempts the case may have left.
-_DECIDING: Final = frozenset(
-    verdict for verdict in Verdict if verdict.is_final and verdict not in (Verdict.CRASHED, Verdict.HOST_DOWN)
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,7 @@ from workers.orders import (
     Locate,
     Located,
     Order,
+    Pulse,
     StartRay,
     StopRay,
     TakeWheel,
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
 
 #: Seconds that a run may go on without the head, so that it can end by itself.
 GRACE_S: Final = 10.0
+
+#: Seconds between two signs of life to the head. A head that ended while the network was cut could say no farewell; the
+#: first of them that reaches its machine afterwards is answered with an end of the connection.
+PULSE_S: Final = 15.0
 
 #: Seconds between two looks for agents, once the grace is over.
 _LOOK_S: Final = 2.0
@@ -95,11 +100,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.keeper", description="Take orders as JSON lines.")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds to go on without the head")
     parser.add_argument("--patience", type=float, default=GRACE_S, help="the same, while there are agents")
+    parser.add_argument("--pulse", type=float, default=PULSE_S, help="seconds between two signs of life")
     given = parser.parse_args(arguments)
-    return keep(grace_s=given.grace, patience_s=given.patience)
+    return keep(grace_s=given.grace, patience_s=given.patience, pulse_s=given.pulse)
 
 
-def keep(*, grace_s: float, patience_s: float) -> int:
+def keep(*, grace_s: float, patience_s: float, pulse_s: float = PULSE_S) -> int:
     """Keep this host until the head lets go, talking over descriptors 0 and 1; return the exit code.
 
     Nothing may have been read from descriptor 0 beyond what has been used: it is taken over as it is.
@@ -107,7 +113,8 @@ def keep(*, grace_s: float, patience_s: float) -> int:
 
     def child(guard: int, will: Will) -> NoReturn:
         end_with(guard)
-        Keeper(_channel(), guard=guard, will=will, grace_s=grace_s, patience_s=patience_s).serve()
+        limits = {"grace_s": grace_s, "patience_s": patience_s, "pulse_s": pulse_s}
+        Keeper(_channel(), guard=guard, will=will, **limits).serve()
 
     return guarded(child)
 
@@ -126,12 +133,20 @@ class Keeper:
     """Takes orders in one thread, and waits in the main one for what ends it."""
 
     def __init__(
-        self, channel: tuple[BinaryIO, BinaryIO], *, guard: int, will: Will, grace_s: float, patience_s: float
+        self,
+        channel: tuple[BinaryIO, BinaryIO],
+        *,
+        guard: int,
+        will: Will,
+        grace_s: float,
+        patience_s: float,
+        pulse_s: float,
     ) -> None:
         self._orders, self._answers = channel
         self._answering = threading.Lock()
         self._grace_s = grace_s
         self._patience_s = patience_s
+        self._pulse_s = pulse_s
         self._guard = guard
         self._ended = threading.Event()
         self._waker, self._wake = os.pipe()
@@ -192,6 +207,7 @@ class Keeper:
 
     def _obey(self) -> None:
         self._answer(greeting(self._guard))
+        threading.Thread(target=self._give_signs_of_life, name="pulse", daemon=True).start()
         while (line := self._orders.readline()).endswith(b"\n"):
             if line.strip():
                 self._answer(self._obeyed(line))
@@ -236,6 +252,10 @@ class Keeper:
                 return installation.take_wheel(order, self._orders)
             case InstallEnvironment():
                 return installation.install_environment(order)
+
+    def _give_signs_of_life(self) -> None:
+        while not self._ended.wait(self._pulse_s):
+            self._answer(Pulse())
 
     def _on_ray_end(self, ended: Answer) -> None:
         self._answer(ended)

@@ -264,6 +264,11 @@ class RayEnded:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulse:
+    """Comes unasked, again and again: only who says something hears that nobody is at the other end any more."""
+
+
 Answer: TypeAlias = (
     Greeting
     | Located
@@ -276,4 +281,5 @@ Answer: TypeAlias = (
     | KeeperFound
     | Failed
     | RayEnded
+    | Pulse
 )

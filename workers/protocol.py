@@ -48,8 +48,16 @@ class Verdict(str, enum.Enum):
         """True where going on with the run would not try the case again: it was not merely stopped or never begun."""
         return self not in _OPEN
 
+    @property
+    def is_transient(self) -> bool:
+        """True where another attempt may end otherwise: too little memory, say, comes out the same again."""
+        return self in _TRANSIENT
+
 
 _OPEN: Final = frozenset({Verdict.CANCELLED, Verdict.NOT_RUN})
+
+#: Cancelled without a stop means that the agent took the head for gone.
+_TRANSIENT: Final = frozenset({Verdict.CRASHED, Verdict.HOST_DOWN, Verdict.CANCELLED})
 
 _WITH_FIGURE: Final = frozenset({Verdict.OK, Verdict.NOISY, Verdict.THROTTLED, Verdict.CONTENDED})
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.config.sweep import expand
 from orchestrator.dispatch.settings import DispatchSettings
+from orchestrator.report.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from orchestrator.cluster.base import Cluster
+    from orchestrator.cluster.base import Cluster, ClusterHandle
     from orchestrator.config.schema import Config
     from orchestrator.engine.base import Engine
+    from workers.orders import RayEnded
     from workers.protocol import Device
 
 #: Seconds that the head waits longer than an agent: the agent decides, the head only where the agent is silent.
@@ -23,10 +26,11 @@ HEAD_GRACE_S: Final = 10.0
 
 @contextlib.asynccontextmanager
 async def engine_for(
-    run_id: str, config: Config, cluster: Cluster | None, devices: Sequence[Device]
+    run_id: str, config: Config, cluster: Cluster | None, devices: Sequence[Device], say: Callable[[str], None]
 ) -> AsyncIterator[Engine]:
     """Bring up what carries out the commands, and take it down whatever happens; a made-up lab without a cluster.
 
+    What the person should know of it in the middle of a run is said by ``say``.
     Raises :class:`orchestrator.errors.ClusterError`.
     """
     if cluster is None:
@@ -36,6 +40,11 @@ async def engine_for(
         yield invented
         return
     async with cluster.running(devices) as handle:
+
+        def warn(text: str) -> None:
+            # Part of it came from a host.
+            say(f"warning: {printable(text)}")
+
         # After the cluster is up: Ray reads its environment when it is imported.
         from orchestrator.engine.ray import EngineLimits, RayEngine
 
@@ -48,11 +57,30 @@ async def engine_for(
             head_timeout_s=max(config.limits.head_grace_s, config.limits.host_grace_s + HEAD_GRACE_S),
             on_head_loss=config.policy.on_head_loss,
         )
-        engine = RayEngine(run_id=run_id, limits=limits, handle=handle)
-        try:
-            yield engine
-        finally:
-            await engine.close()
+        engine = RayEngine(run_id=run_id, limits=limits, handle=handle, say=warn)
+        with _end_told(handle, warn):
+            try:
+                yield engine
+            finally:
+                await engine.close()
+
+
+@contextlib.contextmanager
+def _end_told(handle: ClusterHandle, warn: Callable[[str], None]) -> Iterator[None]:
+    """Tell the person if Ray on the head ends by itself while this lasts."""
+
+    def tell(ended: asyncio.Future[RayEnded]) -> None:
+        if not ended.cancelled():
+            what_goes_on = "agents that are up finish the run, and none can be brought up any more"
+            warn(f"Ray on the head is gone: {ended.result().reason}; {what_goes_on}")
+
+    if handle.ended is not None:
+        handle.ended.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        if handle.ended is not None:
+            handle.ended.remove_done_callback(tell)
 
 
 def settings_of(config: Config, *, simulated: bool) -> DispatchSettings:

@@ -211,7 +211,7 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
     estimates = _estimates(order, plan, store)
     view.expect(plan.runnable, estimates=estimates, concurrency=config.policy.host_concurrency)
     with Signals(stopper, view.say) as signals:
-        async with engine_for(new.id, config, job.cluster, plan.devices) as engine:
+        async with engine_for(new.id, config, job.cluster, plan.devices, view.say) as engine:
             signals.install()
             clock.lap("start the engine")
             # Not before the engine is up: a run that could not begin leaves no trace.

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from orchestrator.errors import ClusterError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from orchestrator.cluster.driver import Entrance
     from orchestrator.diagnosis import Finding
+    from workers.orders import RayEnded
     from workers.protocol import Device, HostReport
 
 
@@ -74,6 +76,14 @@ class ClusterHandle:
     #: How another process of this machine gets in; ``None`` where it lives and dies with this one.
     entrance: Entrance | None = None
     comeback: Comeback = field(default_factory=NoComeback)
+    #: Done once Ray on the head has ended by itself: what is up goes on without it, and nothing more can be brought up.
+    #: ``None`` where nobody would know.
+    ended: asyncio.Future[RayEnded] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """True where Ray on the head is known to be gone: asking it for anything is a wait for nothing."""
+        return self.ended is not None and self.ended.done()
 
     async def rejoin(self, host: str) -> str:
         """Return the node of a host whose agents were lost: see :meth:`Comeback.rejoin`. Raises ClusterError."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from orchestrator.reach.base import Reach
     from orchestrator.reach.keeper import Keeper
     from orchestrator.reach.wheelhouse import Wheelhouse
-    from workers.orders import KeeperIdentity
+    from workers.orders import KeeperIdentity, RayEnded
     from workers.protocol import HostReport
 
 T = TypeVar("T")
@@ -221,6 +221,11 @@ class HostSession:
         started = await self._opened.ask(order, RayStarted, timeout_s=order.timeout_s + ANSWER_TIMEOUT_S)
         self._has_ray, self._former, self._folder = True, None, started.folder
         return started
+
+    @property
+    def ray_ended(self) -> asyncio.Future[RayEnded]:
+        """Done when what was started there has ended by itself."""
+        return self._opened.ended
 
     async def still_has_ray(self) -> bool:
         """Return whether what was started there may still run; logs in again where the way to the host broke.

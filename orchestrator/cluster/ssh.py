@@ -123,6 +123,7 @@ class SshCluster:
                     lost={session.name: _NEVER_JOINED for session in sessions if session.name not in known} | lost,
                     entrance=entrance,
                     comeback=comeback,
+                    ended=self._head.ray_ended,
                 )
         finally:
             await self._stop(sessions)

@@ -12,10 +12,6 @@ from workers.protocol import DeviceKind, Verdict
 if TYPE_CHECKING:
     from workers.protocol import Case
 
-#: Endings that another try may mend. Too little memory, an unsupported workload and a timeout come out the same again.
-#: Cancelled without a stop means that the agent took the head for gone.
-RETRYABLE: Final = frozenset({Verdict.CRASHED, Verdict.HOST_DOWN, Verdict.CANCELLED})
-
 #: Endings that speak against the device or its host; the others are the workload's fault, or nobody's.
 FAILURES: Final = frozenset({Verdict.CRASHED, Verdict.TIMEOUT, Verdict.HOST_DOWN})
 
@@ -45,7 +41,7 @@ class HostLoad:
 
 def is_tried_again(verdict: Verdict, *, attempt: int, attempts: int) -> bool:
     """Return whether a case whose ``attempt`` (from 1) ended with ``verdict`` gets another, of ``attempts`` at most."""
-    return verdict in RETRYABLE and attempt < attempts
+    return verdict.is_transient and attempt < attempts
 
 
 def retry_delay_s(tries: int, delay_s: float) -> float:

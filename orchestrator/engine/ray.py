@@ -60,7 +60,7 @@ from workers.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from orchestrator.cluster.base import ClusterHandle
     from orchestrator.engine.base import Act, Occurrence
@@ -176,17 +176,27 @@ class _Agent:
 class RayEngine:
     """An :class:`orchestrator.engine.base.Engine` over a Ray cluster that this process is connected to.
 
-    Agents are placed on the nodes that ``handle`` names for their hosts. ``agent_class`` is what becomes an actor for
-    each device, for benchmarks that need an agent without a child.
+    Agents are placed on the nodes that ``handle`` names for their hosts. ``say`` is given what the person should know
+    of a host. ``agent_class`` is what becomes an actor for each device, for benchmarks that need an agent without a
+    child.
     """
 
     simulated = False
 
     def __init__(
-        self, *, run_id: str, limits: EngineLimits, handle: ClusterHandle, agent_class: type = DeviceAgent
+        self,
+        *,
+        run_id: str,
+        limits: EngineLimits,
+        handle: ClusterHandle,
+        say: Callable[[str], None] = lambda _: None,
+        agent_class: type = DeviceAgent,
     ) -> None:
         self._run_id = run_id
         self._handle = handle
+        self._say = say
+        #: What was said of a host, which each of its devices tells again.
+        self._said: set[str] = set()
         self._agent_class = _as_actor(agent_class)
         self._limits = limits
         settings = AgentSettings(run_id=run_id, head_timeout_s=limits.head_timeout_s, on_head_loss=limits.on_head_loss)
@@ -289,6 +299,8 @@ class RayEngine:
 
     async def _node_of(self, host: str, *, is_again: bool) -> str:
         """Return Ray's id of the host's node. Raises ClusterError where it has none, and GoneForGoodError."""
+        if self._handle.has_ended:
+            raise GoneForGoodError("Ray on the head has ended, and cannot place an agent any more")
         if is_again:
             return await self._handle.rejoin(host)
         node = self._handle.nodes.get(host)
@@ -330,10 +342,17 @@ class RayEngine:
         agent.heard_at = at
         if self._heartbeat.watch(host, agent.device.id, at):
             self._tell(HostHeard(at=at, host=host))
+        for problem in report.spool_problems:
+            self._say_once(f"{host}: a result that it keeps cannot be read: {problem}")
         for result in report.spooled:
             recovered = ResultRecovered(at=at, case_key=result.case_key, attempt=result.attempt, result=result)
             self._tell(recovered)
         self._tell(DeviceReady(at=at, device_id=agent.device.id))
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
 
     def _lose(self, agent: _Agent, reason: str, *, is_final: bool = False) -> None:
         """Tell that an agent is gone, once, and only while it is wanted."""
@@ -368,8 +387,8 @@ class RayEngine:
         await _future(agent.actor.shutdown.remote())
 
     async def _kill(self, agent: _Agent) -> None:
-        if agent.actor is not None:
-            # What cannot be killed now ends by itself, for nobody beats it.
+        # What cannot be killed now ends with Ray on its host, or by itself, for nobody beats it.
+        if agent.actor is not None and not self._handle.has_ended:
             with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
                 await bounded(lambda: ray.kill(agent.actor, no_restart=True), CONTROL_TIMEOUT_S)
 
@@ -383,6 +402,8 @@ class RayEngine:
                     with contextlib.suppress(ValueError, ray.exceptions.RayError):
                         ray.kill(ray.get_actor(found["name"], namespace=self._namespace), no_restart=True)
 
+        if self._handle.has_ended:
+            return
         # One that is being placed is there, or will not be, once its turn is over.
         async with self._placing:
             # Where nobody answers, agents end by themselves.

@@ -22,6 +22,7 @@ from workers.orders import (
     Greeting,
     KeeperFound,
     Located,
+    Pulse,
     RayEnded,
     RayStarted,
     RayStopped,
@@ -57,6 +58,7 @@ _ANSWERS: Final[tuple[type[Any], ...]] = (
     KeeperFound,
     Failed,
     RayEnded,
+    Pulse,
 )
 
 
@@ -166,6 +168,8 @@ class Keeper:
             self._lose(f"it said what is no answer: {error}")
 
     def _take(self, answer: Answer) -> None:
+        if isinstance(answer, Pulse):
+            return
         if isinstance(answer, RayEnded):
             if not self.ended.done():
                 self.ended.set_result(answer)

@@ -53,6 +53,7 @@ def test_the_control_service_of_the_head_is_killed(lab: Lab, figures: Figures) -
         victim = process_of(lab.head, GCS)
         hit_at = time.monotonic()
         victim.kill()
+        noticed_at = run.heard("Ray on the head is gone: gcs_server ended by itself", since=hit_at)
         code = run.end()
         ended_at = time.monotonic()
     after, verdicts = run.kept(), set(run.verdicts().values())
@@ -66,7 +67,7 @@ def test_the_control_service_of_the_head_is_killed(lab: Lab, figures: Figures) -
             fault="the head's control service (GCS) gets SIGKILL (host_grace 20 s)",
             lost=missing(before, after),
             measured_twice=measured_twice(after),
-            noticed_s=None,
+            noticed_s=noticed_at - hit_at,
             went_on_s=None,
             outcome=f"{', '.join(sorted(verdicts))}: agents answer the head without it; letting go of Ray took"
             f" {ended_at - max(hit_at, measured_at):.0f} s",

@@ -36,7 +36,7 @@ def _rows(lab: Lab, folder: str) -> set[tuple[Any, ...]]:
 
 def test_a_run_that_is_killed_and_cut_ends_with_the_rows_of_one_that_is_left_alone(lab: Lab, figures: Figures) -> None:
     # So many cases that some are left after each of the lives.
-    workloads = [{"model": "alexnet", "passes": "forward", "batch_size": list(range(1, 11))}]
+    workloads = [{"model": "alexnet", "passes": "forward", "batch_size": list(range(1, 13))}]
     measure = {"warmup": 1, "steps": 20}
     text = config(lab, *NAMES, limits={"host_grace": "2m"}, workloads=workloads, measure=measure)
     with Watched(lab, text) as undisturbed:

@@ -21,20 +21,23 @@ import pytest
 from orchestrator.errors import ClusterError
 from orchestrator.reach.code import packed_code
 from orchestrator.reach.interpreter import SEARCH, NoInterpreterError, choice, find_interpreter
-from orchestrator.reach.keeper import KeeperLostError, OrderFailedError, OrderTimeoutError, open_keeper
+from orchestrator.reach.keeper import Keeper, KeeperLostError, OrderFailedError, OrderTimeoutError, open_keeper
 from tests.integration.leaks import assert_no_more_than, held
 from tests.integration.local_reach import DEADLINE_S, LocalReach
 from workers.bootstrap import KEPT, MARKER
+from workers.codec import event_from_json
 from workers.orders import (
     EnvironmentFound,
     Examine,
     Examined,
     FindEnvironment,
     FindKeeper,
+    Greeting,
     KeeperFound,
     KeeperIdentity,
     Locate,
     Located,
+    Pulse,
     RayStopped,
     StopRay,
     Wheel,
@@ -43,8 +46,6 @@ from workers.orders import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
-
-    from orchestrator.reach.keeper import Keeper
 
 PYTHON = sys.executable
 
@@ -330,6 +331,21 @@ def test_what_is_no_order_is_refused_without_repeating_it_and_the_next_one_is_ob
     assert b"s3cret" not in ended.stdout
     assert obeyed["event"] == "Located"  # and the last line, which was cut, is no order
     assert ended.returncode == 0
+
+
+def test_signs_of_life_come_unasked_and_are_no_answers(home: Path) -> None:
+    async def scenario() -> None:
+        reach = LocalReach(home)
+        channel = await reach.open([PYTHON, "-m", "workers.keeper", "--grace=0", "--pulse=0.001"])
+        greeting = event_from_json((Greeting,), await channel.read_line())
+        assert event_from_json((Pulse,), await channel.read_line()) == Pulse()
+        keeper = Keeper(channel, greeting, was_code_sent=False)
+        for _ in range(50):
+            assert await clock(keeper) > 0.0
+        await keeper.close()
+        await reach.close()
+
+    run(scenario())
 
 
 def test_who_did_not_wait_for_an_answer_leaves_the_next_one_his_own(home: Path) -> None:

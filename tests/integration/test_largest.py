@@ -176,6 +176,7 @@ def test_a_child_that_is_let_have_little_memory_cannot_have_more(
     assert result.environment.get("search.memory_bytes").value == 2**30
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(

@@ -29,7 +29,9 @@ from orchestrator.dispatch.messages import (
 from orchestrator.engine.ray import MEANINGS, EngineLimits, RayEngine, meaning_of
 from tests.builders import a_case, a_device, a_sampling, a_workload
 from tests.integration.muster import survivors
+from workers.orders import RayEnded
 from workers.protocol import Verdict
+from workers.spool import Spool
 
 if TYPE_CHECKING:
     from orchestrator.cluster.base import ClusterHandle
@@ -163,6 +165,27 @@ def test_what_was_not_acknowledged_is_told_to_the_next_head_of_the_run(ray_clust
     assert [type(occurrence) for occurrence in nothing_again] == [DeviceReady]
 
 
+def test_what_a_host_keeps_and_cannot_read_is_told_to_the_person_once(ray_cluster: ClusterHandle) -> None:
+    run_id, said = uuid.uuid4().hex, list[str]()
+    folder = Spool(run_id).folder
+    folder.mkdir(parents=True)
+    (folder / "torn-1.json").write_text("{")
+
+    async def scene() -> None:
+        engine = _engine(ray_cluster, run_id, say=said.append)
+        try:
+            for _ in range(2):  # the device's next agent finds it again
+                await engine.start(PrepareDevice(device=a_device("h1", "cpu")))
+                await _hear(engine, DeviceReady)
+        finally:
+            await engine.close()
+
+    asyncio.run(scene())
+    (problem,) = said
+    assert problem.startswith("h1: a result that it keeps cannot be read: ")
+    assert "torn-1.json" in problem
+
+
 def test_no_agent_of_a_run_is_left_also_none_that_was_still_coming_up(ray_cluster: ClusterHandle) -> None:
     run_id = uuid.uuid4().hex
 
@@ -230,6 +253,23 @@ def test_a_device_of_a_host_that_is_lost_is_lost_for_the_same_reason(ray_cluster
 
 def test_a_device_of_a_host_that_nobody_knows_is_lost(ray_cluster: ClusterHandle) -> None:
     assert _lost(ray_cluster, "elsewhere").reason == "elsewhere is not in the cluster"
+
+
+def test_once_ray_on_the_head_is_gone_nobody_waits_for_it(ray_cluster: ClusterHandle) -> None:
+    async def scene() -> DeviceLost:
+        ended: asyncio.Future[RayEnded] = asyncio.get_running_loop().create_future()
+        engine = _engine(replace(ray_cluster, ended=ended))
+        ended.set_result(RayEnded(reason="gcs_server ended by itself"))
+        try:
+            await engine.start(PrepareDevice(device=a_device("h1", "cpu")))
+            lost: DeviceLost = await _hear(engine, DeviceLost)
+            return lost
+        finally:
+            await engine.close()
+
+    lost = asyncio.run(scene())
+    assert lost.is_final
+    assert lost.reason == "Ray on the head has ended, and cannot place an agent any more"
 
 
 def test_an_agent_is_put_on_its_hosts_node_and_on_no_other(ray_cluster: ClusterHandle) -> None:

@@ -136,6 +136,7 @@ def test_a_run_goes_to_the_cluster_that_is_kept_and_starts_none(up: Lab) -> None
     assert up.status()[1] == state
 
 
+@pytest.mark.long
 def test_a_holder_that_was_killed_is_noticed_and_what_it_left_is_removed(up: Lab) -> None:
     record = up.record()
     assert record is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,11 @@ def management_address(number: int) -> str:
     return f"10.78.{number // 250 + 1}.{(number - 1) % 250 + 1}"
 
 
+def _card_of(name: str) -> str:
+    """Return the hardware address of a host's network card, which is the same after each boot: others remember it."""
+    return ":".join(["02", *(f"{byte:02x}" for byte in hashlib.sha256(name.encode()).digest()[:5])])
+
+
 class Switch:
     """A bridge in a network namespace of its own; the cables have the hosts' names."""
 
@@ -48,7 +54,7 @@ class Switch:
         lines = []
         for name, pid in cables:
             lines += [
-                f"link add name {name} type veth peer name eth0 netns {pid}",
+                f"link add name {name} type veth peer name eth0 address {_card_of(name)} netns {pid}",
                 f"link set dev {name} master lab up",
             ]
         self._do(lines)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 #: A run of a dozen hosts on a machine of two cores takes a minute.
-pytestmark = [pytest.mark.timeout(420), pytest.mark.usefixtures("neighbour")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.usefixtures("neighbour")]
 
 _RUN_TIMEOUT_S = 400.0
 
@@ -195,7 +195,6 @@ def test_check_says_what_mends_the_others(findings: Findings, name: str, check: 
     assert re.search(remedy, finding["remedy"] or "")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unknown", "changed"])
 def test_the_command_that_check_names_makes_a_key_known(lab: Lab, findings: Findings, name: str) -> None:
     known = lab.head.home / ".ssh" / "known_hosts"
@@ -215,7 +214,6 @@ def test_the_command_that_check_names_makes_a_key_known(lab: Lab, findings: Find
 # --- ways in ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_an_unknown_key_can_be_taken_on_trust_which_is_said_loudly(lab: Lab) -> None:
     done = _run(lab, lab.config({"unknown": {"insecure_host_keys": True}}))
 
@@ -231,7 +229,6 @@ def test_names_of_the_config_never_reach_a_shell(lab: Lab) -> None:
     assert done.code == 4
 
 
-@pytest.mark.slow
 def test_a_python_in_a_folder_with_a_name_that_needs_quotes_is_found(lab: Lab) -> None:
     folder = "it's a $(folder); really"
     lab["h3"].run("ln", "-s", "../env", f"/home/bench/work/{folder}")
@@ -245,7 +242,6 @@ def test_a_python_in_a_folder_with_a_name_that_needs_quotes_is_found(lab: Lab) -
 # --- ends ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_told_to_stop_leaves_every_host_as_it_was(lab: Lab, number: signal.Signals) -> None:
     with lab.start_muster("run", "lab.yaml", cwd=lab.write_config(long_config(lab))) as started:
@@ -256,7 +252,7 @@ def test_a_run_that_is_told_to_stop_leaves_every_host_as_it_was(lab: Lab, number
     assert lab.leftovers() == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hosts_clear_up_by_themselves_when_the_head_is_killed(lab: Lab) -> None:
     with lab.start_muster("run", "lab.yaml", cwd=lab.write_config(long_config(lab))) as started:
         until_measuring(lab, started)

@@ -15,7 +15,7 @@ from orchestrator.dispatch.messages import (
     RecordVerdict,
     StartCase,
 )
-from orchestrator.dispatch.policies import RETRYABLE, is_tried_again
+from orchestrator.dispatch.policies import is_tried_again
 from orchestrator.dispatch.state import Board, ImpossibleTransitionError
 from orchestrator.dispatch.transitions import AttemptState, CaseState, DeviceState
 from tests.builders import a_case, a_device
@@ -144,7 +144,7 @@ def test_a_crashed_case_is_tried_again_before_the_next_one() -> None:
     assert bench.dispatcher.case(first.key).attempts == 2
 
 
-@pytest.mark.parametrize("ending", sorted(set(Verdict) - RETRYABLE))
+@pytest.mark.parametrize("ending", sorted(each for each in Verdict if not each.is_transient))
 def test_other_endings_are_not_tried_again(ending: Verdict) -> None:
     case = case_on()
     bench = Bench(case)
