@@ -6,6 +6,12 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.faults.running import measured_twice, missing
+
+if TYPE_CHECKING:
+    from tests.faults.running import Kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +41,32 @@ class Figures:
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(path)
+
+    def nothing_lost(
+        self,
+        before: tuple[Kept, ...],
+        after: tuple[Kept, ...],
+        *,
+        kind: str,
+        fault: str,
+        outcome: str,
+        noticed_s: float | None = None,
+        went_on_s: float | None = None,
+    ) -> None:
+        """See that all that was kept before a fault still is, and nothing was measured twice; write the fault down."""
+        lost, twice = missing(before, after), measured_twice(after)
+        assert (lost, twice) == (0, 0), f"{lost} results lost, {twice} cases measured twice"
+        self.add(
+            Figure(
+                kind=kind,
+                fault=fault,
+                lost=lost,
+                measured_twice=twice,
+                noticed_s=noticed_s,
+                went_on_s=went_on_s,
+                outcome=outcome,
+            )
+        )
 
     def add(self, figure: Figure) -> None:
         """Write one down."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.figures import Figure
-from tests.faults.running import CHILD, Watched, config, measured_twice, missing, process_of
+from tests.faults.running import CHILD, Watched, config, process_of
 
 if TYPE_CHECKING:
     from tests.faults.figures import Figures
@@ -37,17 +36,14 @@ def test_a_child_that_a_signal_ends_costs_one_attempt(lab: Lab, figures: Figures
     (crashed,) = (each for each in after if each.verdict == "crashed")
     assert crashed.device == "h1/cpu"
     assert number.name in crashed.reason
-    assert missing(before, after) == 0
-    figures.add(
-        Figure(
-            kind="child",
-            fault=f"the measuring child gets {number.name}",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=went_on_at - hit_at,
-            outcome="crashed, then ok at its second attempt",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="child",
+        fault=f"the measuring child gets {number.name}",
+        noticed_s=noticed_at - hit_at,
+        went_on_s=went_on_at - hit_at,
+        outcome="crashed, then ok at its second attempt",
     )
 
 
@@ -63,17 +59,14 @@ def test_a_child_that_hangs_is_ended_at_its_deadline(lab: Lab, figures: Figures)
         assert run.end() == 3, run.err
     after = run.kept()
     assert sorted(run.verdicts().values()) == ["ok", "ok", "ok", "timeout"]
-    assert missing(before, after) == 0
-    figures.add(
-        Figure(
-            kind="child",
-            fault="the measuring child hangs (SIGSTOP; start_timeout 60 s, case_timeout 25 s)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=went_on_at - hit_at,
-            outcome="timeout: it is not tried again",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="child",
+        fault="the measuring child hangs (SIGSTOP; start_timeout 60 s, case_timeout 25 s)",
+        noticed_s=noticed_at - hit_at,
+        went_on_s=went_on_at - hit_at,
+        outcome="timeout: it is not tried again",
     )
 
 
@@ -93,17 +86,13 @@ def test_a_child_without_memory_is_oom_and_larger_batches_are_not_tried(lab: Lab
     assert verdicts[("h1/cpu", 1)] == "ok"
     assert verdicts[("h1/cpu", 4096)] == "oom"
     assert "oom" in verdicts.values()
-    assert missing(before, after) == 0
-    figures.add(
-        Figure(
-            kind="child",
-            fault="the measuring child gets no more memory (RLIMIT_AS at what it has)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=None,
-            outcome="oom, and so inferred for the larger batches of the workload",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="child",
+        fault="the measuring child gets no more memory (RLIMIT_AS at what it has)",
+        noticed_s=noticed_at - hit_at,
+        outcome="oom, and so inferred for the larger batches of the workload",
     )
 
 

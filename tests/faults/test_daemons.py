@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.figures import Figure
-from tests.faults.running import AGENT, GCS, RAYLET, Watched, config, measured_twice, missing, process_of
+from tests.faults.running import AGENT, GCS, RAYLET, Watched, config, process_of
 
 if TYPE_CHECKING:
     from tests.faults.figures import Figures
@@ -32,18 +31,14 @@ def test_a_host_whose_ray_is_killed_comes_back_and_goes_on(lab: Lab, figures: Fi
         assert run.end() == 0, run.err
     after = run.kept()
     assert set(run.verdicts().values()) == {"ok"}
-    assert missing(before, after) == 0
-    assert measured_twice(after) == 0
-    figures.add(
-        Figure(
-            kind="agent" if who == AGENT else "host",
-            fault=f"{fault} gets SIGKILL",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=went_on_at - hit_at,
-            outcome="a new agent; the attempt is host_down, then ok",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="agent" if who == AGENT else "host",
+        fault=f"{fault} gets SIGKILL",
+        noticed_s=noticed_at - hit_at,
+        went_on_s=went_on_at - hit_at,
+        outcome="a new agent; the attempt is host_down, then ok",
     )
 
 
@@ -59,17 +54,13 @@ def test_the_control_service_of_the_head_is_killed(lab: Lab, figures: Figures) -
     after, verdicts = run.kept(), set(run.verdicts().values())
     assert code in (0, 3), run.err
     assert "open" not in verdicts
-    assert missing(before, after) == 0
     measured_at = max(at for at, line in run.lines if "ms a step" in line)
-    figures.add(
-        Figure(
-            kind="head",
-            fault="the head's control service (GCS) gets SIGKILL (host_grace 20 s)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=None,
-            outcome=f"{', '.join(sorted(verdicts))}: agents answer the head without it; letting go of Ray took"
-            f" {ended_at - max(hit_at, measured_at):.0f} s",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="head",
+        fault="the head's control service (GCS) gets SIGKILL (host_grace 20 s)",
+        noticed_s=noticed_at - hit_at,
+        outcome=f"{', '.join(sorted(verdicts))}: agents answer the head without it; letting go of Ray took"
+        f" {ended_at - max(hit_at, measured_at):.0f} s",
     )

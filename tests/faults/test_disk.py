@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.figures import Figure
-from tests.faults.running import Watched, config, kept_in, measured_twice, missing
+from tests.faults.running import Watched, config, kept_in
 from tests.lab.hosts import HOME
 
 if TYPE_CHECKING:
@@ -58,19 +57,15 @@ def test_a_full_disk_stops_the_run_and_resume_takes_what_the_hosts_have_kept(
         resumed_at = resumed.lines[0][0]
         assert resumed.end() == 0, resumed.err
     after = kept_in(_copied(database, tmp_path / "after"))
-    assert missing(before, after) == 0
-    assert measured_twice(after) == 0
     assert [each.number for each in after] == [1] * 8, "something that had been measured was measured again"
-    figures.add(
-        Figure(
-            kind="disk",
-            fault="the disk under the store is full, then has room again and `muster resume`",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=went_on_at - resumed_at,
-            outcome=f"{len(spooled)} results waited on their hosts; none was measured again",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="disk",
+        fault="the disk under the store is full, then has room again and `muster resume`",
+        noticed_s=noticed_at - hit_at,
+        went_on_s=went_on_at - resumed_at,
+        outcome=f"{len(spooled)} results waited on their hosts; none was measured again",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.figures import Figure
-from tests.faults.running import Watched, config, measured_twice, missing
+from tests.faults.running import Watched, config, measured_twice
 
 if TYPE_CHECKING:
     from tests.faults.figures import Figures
@@ -29,18 +29,13 @@ def test_a_head_that_is_killed_is_gone_on_with_by_one_command(lab: Lab, figures:
         assert resumed.end() == 0, resumed.err
     after = resumed.kept()
     assert set(resumed.verdicts().values()) == {"ok"}
-    assert missing(before, after) == 0
-    assert measured_twice(after) == 0
-    figures.add(
-        Figure(
-            kind="head",
-            fault="the head gets SIGKILL, then `muster resume`",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=None,
-            went_on_s=went_on_at - killed_at,
-            outcome="every case ok, under the same id",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="head",
+        fault="the head gets SIGKILL, then `muster resume`",
+        went_on_s=went_on_at - killed_at,
+        outcome="every case ok, under the same id",
     )
 
 
@@ -62,18 +57,14 @@ def test_hosts_finish_what_they_measure_and_keep_it_when_the_head_is_gone(lab: L
         assert resumed.end() == 0, resumed.err
     after = resumed.kept()
     assert set(resumed.verdicts().values()) == {"ok"}
-    assert missing(before, after) == 0
     assert [each.number for each in after] == [1] * 4, "the spooled attempt was measured again"
-    figures.add(
-        Figure(
-            kind="head",
-            fault="the head gets SIGKILL and stays away (head_grace 10 s): the agent finishes its case and ends",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=ended_at - killed_at,
-            went_on_s=None,
-            outcome="the result waited in the host's spool for `muster resume`; the host was left clean",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="head",
+        fault="the head gets SIGKILL and stays away (head_grace 10 s): the agent finishes its case and ends",
+        noticed_s=ended_at - killed_at,
+        outcome="the result waited in the host's spool for `muster resume`; the host was left clean",
     )
 
 
@@ -91,18 +82,13 @@ def test_a_head_that_sleeps_for_a_minute_wakes_up_to_all_of_its_results(lab: Lab
         assert run.end() == 0, run.err
     after = run.kept()
     assert set(run.verdicts().values()) == {"ok"}
-    assert missing(before, after) == 0
-    assert measured_twice(after) == 0
-    figures.add(
-        Figure(
-            kind="head",
-            fault="the head sleeps for 60 s (SIGSTOP)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=None,
-            went_on_s=went_on_at - woken_at,
-            outcome="every case ok",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="head",
+        fault="the head sleeps for 60 s (SIGSTOP)",
+        went_on_s=went_on_at - woken_at,
+        outcome="every case ok",
     )
 
 
@@ -142,15 +128,11 @@ def test_ctrl_c_once_lets_the_running_cases_end_and_resume_does_the_rest(lab: La
         assert resumed.end() == 0, resumed.err
     after = resumed.kept()
     assert set(resumed.verdicts().values()) == {"ok"}
-    assert missing(before, after) == measured_twice(after) == 0
-    figures.add(
-        Figure(
-            kind="head",
-            fault="Ctrl-C, once, then `muster resume`",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=ended_at - asked_at,
-            went_on_s=None,
-            outcome="what ran was measured to its end; the rest by resume",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="head",
+        fault="Ctrl-C, once, then `muster resume`",
+        noticed_s=ended_at - asked_at,
+        outcome="what ran was measured to its end; the rest by resume",
     )

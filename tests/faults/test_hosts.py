@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.faults.figures import Figure
-from tests.faults.running import Watched, config, measured_twice, missing
+from tests.faults.running import Watched, config, measured_twice
 from tests.lab.environments import GOOD
 from tests.lab.lab import Lab
 
@@ -29,17 +29,13 @@ def test_a_host_that_is_switched_off_costs_its_own_rows(hosts: Lab, figures: Fig
         after, verdicts = run.kept(), run.verdicts()
     assert {verdict for (device, _), verdict in verdicts.items() if device == "h2/cpu"} == {"ok"}
     assert {verdict for (device, _), verdict in verdicts.items() if device == "h1/cpu"} == {"ok", "host_down"}
-    assert missing(before, after) == 0
-    figures.add(
-        Figure(
-            kind="host",
-            fault="a host is switched off (its namespaces are gone; host_grace 15 s)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - hit_at,
-            went_on_s=None,
-            outcome="host_down for its cases; the other host went on",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="host",
+        fault="a host is switched off (its namespaces are gone; host_grace 15 s)",
+        noticed_s=noticed_at - hit_at,
+        outcome="host_down for its cases; the other host went on",
     )
 
 

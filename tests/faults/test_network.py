@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.figures import Figure
-from tests.faults.running import Watched, config, measured_twice, missing
+from tests.faults.running import Watched, config, measured_twice
 
 if TYPE_CHECKING:
     from tests.faults.figures import Figures
@@ -34,18 +34,14 @@ def test_a_cut_that_heals_within_the_grace_costs_nothing(lab: Lab, figures: Figu
         assert run.end() == 0, run.err
     after = run.kept()
     assert set(run.verdicts().values()) == {"ok"}
-    assert missing(before, after) == 0
-    assert measured_twice(after) == 0
-    figures.add(
-        Figure(
-            kind="network",
-            fault=f"a host's cable is pulled for {seconds} s (host_grace 3 min)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=None if noticed_at is None else noticed_at - cut_at,
-            went_on_s=went_on_at - healed_at,
-            outcome="every case ok",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="network",
+        fault=f"a host's cable is pulled for {seconds} s (host_grace 3 min)",
+        noticed_s=None if noticed_at is None else noticed_at - cut_at,
+        went_on_s=went_on_at - healed_at,
+        outcome="every case ok",
     )
 
 
@@ -61,18 +57,14 @@ def test_a_cut_that_does_not_heal_is_host_down_for_that_host_alone(lab: Lab, fig
     after, verdicts = run.kept(), run.verdicts()
     assert {verdict for (device, _), verdict in verdicts.items() if device == "h2/cpu"} == {"ok"}
     assert "host_down" in {verdict for (device, _), verdict in verdicts.items() if device == "h1/cpu"}
-    assert missing(before, after) == 0
     assert given_up_at - noticed_at >= 10.0
-    figures.add(
-        Figure(
-            kind="network",
-            fault="a host's cable is pulled and stays out (host_grace 15 s)",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=noticed_at - cut_at,
-            went_on_s=None,
-            outcome=f"host_down for its cases {given_up_at - cut_at:.0f} s after; the other host went on",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="network",
+        fault="a host's cable is pulled and stays out (host_grace 15 s)",
+        noticed_s=noticed_at - cut_at,
+        outcome=f"host_down for its cases {given_up_at - cut_at:.0f} s after; the other host went on",
     )
 
 
@@ -111,17 +103,13 @@ def test_ssh_that_goes_takes_nothing_with_it(lab: Lab, figures: Figures) -> None
         assert run.end() == 0, run.err
     after = run.kept()
     assert set(run.verdicts().values()) == {"ok"}
-    assert missing(before, after) == 0
-    figures.add(
-        Figure(
-            kind="host",
-            fault="the SSH connection's server process on a host gets SIGKILL",
-            lost=missing(before, after),
-            measured_twice=measured_twice(after),
-            noticed_s=None,
-            went_on_s=went_on_at - hit_at,
-            outcome="every case ok: Ray carries what SSH began",
-        )
+    figures.nothing_lost(
+        before,
+        after,
+        kind="host",
+        fault="the SSH connection's server process on a host gets SIGKILL",
+        went_on_s=went_on_at - hit_at,
+        outcome="every case ok: Ray carries what SSH began",
     )
 
 
