@@ -43,7 +43,8 @@ from orchestrator.dispatch.policies import must_be_alone
 from orchestrator.dispatch.settings import HostConcurrency
 from orchestrator.engine.clock import TICK_S, RunClock
 from orchestrator.engine.heartbeat import BEAT_S, Heartbeat
-from orchestrator.errors import ClusterError, first_line
+from orchestrator.engine.ray_errors import meaning_of, reason_of
+from orchestrator.errors import ClusterError
 from workers import codec
 from workers.agent import AgentReport, DeviceAgent, news_from_json
 from workers.protocol import (
@@ -94,45 +95,6 @@ LOOK_S: Final = 10.0
 
 #: Seconds that agents have to end their children when the engine closes.
 SHUTDOWN_TIMEOUT_S: Final = 10.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Meaning:
-    """What a Ray exception from an agent's call stands for."""
-
-    #: The agent is gone: its device is lost. Otherwise only the attempt failed.
-    lost: bool
-    text: str
-    #: The way to the agent broke, and the agent may live: it is asked again until that is known.
-    is_cut: bool = False
-
-
-#: Every class of ``ray.exceptions`` finds its meaning here by its nearest ancestor; the last resort is RayError.
-MEANINGS: Final[dict[type[BaseException], Meaning]] = {
-    ray.exceptions.RayTaskError: Meaning(lost=False, text="the agent failed"),
-    ray.exceptions.TaskCancelledError: Meaning(lost=False, text="Ray cancelled the call"),
-    ray.exceptions.GetTimeoutError: Meaning(lost=False, text="Ray did not answer in time"),
-    ray.exceptions.PendingCallsLimitExceeded: Meaning(lost=False, text="too many calls wait for the agent"),
-    ray.exceptions.RayActorError: Meaning(lost=True, text="the agent died"),
-    ray.exceptions.ActorDiedError: Meaning(lost=True, text="the agent died"),
-    ray.exceptions.ActorUnavailableError: Meaning(lost=False, text="the agent cannot be reached", is_cut=True),
-    ray.exceptions.ActorUnschedulableError: Meaning(lost=True, text="no host of the cluster can hold the agent"),
-    ray.exceptions.TaskUnschedulableError: Meaning(lost=True, text="no host of the cluster can hold the agent"),
-    ray.exceptions.NodeDiedError: Meaning(lost=True, text="the host left the cluster"),
-    ray.exceptions.WorkerCrashedError: Meaning(lost=True, text="the agent's process crashed"),
-    ray.exceptions.LocalRayletDiedError: Meaning(lost=True, text="Ray's daemon on the host died"),
-    ray.exceptions.OutOfMemoryError: Meaning(lost=True, text="Ray ended the agent because the host is short of memory"),
-    ray.exceptions.OutOfDiskError: Meaning(lost=True, text="Ray ran out of disk on the host"),
-    ray.exceptions.RuntimeEnvSetupError: Meaning(lost=True, text="Ray could not set up the agent's environment"),
-    ray.exceptions.ObjectLostError: Meaning(lost=True, text="Ray lost the agent's answer"),
-    ray.exceptions.AuthenticationError: Meaning(lost=True, text="the cluster refused our token"),
-    ray.exceptions.RayError: Meaning(lost=True, text="Ray failed"),
-}
-
-
-def meaning_of(error: BaseException) -> Meaning:
-    """Return what an exception from a Ray call stands for; anything that is not Ray's own counts as a lost agent."""
-    return next((MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS), MEANINGS[ray.exceptions.RayError])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -292,8 +254,8 @@ class RayEngine:
             report = codec.from_json(AgentReport, await self._ask(agent, "describe"))
         except ClusterError as error:
             self._lose(agent, error.message, is_final=isinstance(error, GoneForGoodError))
-        except Exception as error:  # each is looked up in MEANINGS
-            self._lose(agent, _reason(error))
+        except Exception as error:  # each has a meaning
+            self._lose(agent, reason_of(error))
         else:
             self._welcome(agent, report)
 
@@ -456,9 +418,9 @@ class RayEngine:
         """Ask an agent for a sign of life, and wait for it however long that takes: none is asked for twice."""
         try:
             await self._ask(agent, "beat")
-        except Exception as error:  # each is looked up in MEANINGS
+        except Exception as error:  # each has a meaning
             if meaning_of(error).lost:
-                self._lose(agent, _reason(error))
+                self._lose(agent, reason_of(error))
         finally:
             agent.is_beating = False
 
@@ -490,12 +452,12 @@ class RayEngine:
             if not answer.done():
                 await self._follow(agent, answer, act)
             result = codec.from_json(Result, await answer)
-        except Exception as error:  # each is looked up in MEANINGS
+        except Exception as error:  # each has a meaning
             meaning = meaning_of(error)
             if meaning.lost:
-                self._lose(agent, _reason(error))
+                self._lose(agent, reason_of(error))
                 return
-            result = Result(case_key=case.key, attempt=act.attempt, verdict=Verdict.CRASHED, reason=_reason(error))
+            result = Result(case_key=case.key, attempt=act.attempt, verdict=Verdict.CRASHED, reason=reason_of(error))
         finally:
             if not answer.cancel() and not answer.cancelled():
                 answer.exception()  # heard of in the news before, it is no surprise any more
@@ -559,10 +521,6 @@ class RayEngine:
         # An agent that does not hear of it keeps the result, and whoever comes next is told of it once more.
         with contextlib.suppress(ray.exceptions.RayError):
             await self._ask(agent, "acknowledge", act.case_key, act.attempt)
-
-
-def _reason(error: BaseException) -> str:
-    return f"{meaning_of(error).text}: {first_line(error)}"
 
 
 def _future(reference: Any) -> asyncio.Future[Any]:

@@ -26,7 +26,8 @@ from orchestrator.dispatch.messages import (
     ResultRecovered,
     StartCase,
 )
-from orchestrator.engine.ray import MEANINGS, EngineLimits, RayEngine, meaning_of
+from orchestrator.engine.ray import EngineLimits, RayEngine
+from orchestrator.engine.ray_errors import MEANINGS, meaning_of
 from tests.builders import a_case, a_device, a_sampling, a_workload
 from tests.integration.muster import survivors
 from workers.orders import RayEnded

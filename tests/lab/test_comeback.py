@@ -24,9 +24,10 @@ _RUN_TIMEOUT_S: Final = 300.0
 _MEASURE: Final = {"warmup": 1, "steps": 400}
 
 
-def _started(lab: Lab) -> Started:
+def _started(lab: Lab, *, tls: bool = False) -> Started:
     config = lab.config(
         {"h1": {}, "h2": {}},
+        cluster={"tls": tls},
         measure=_MEASURE,
         workloads=[{"model": "alexnet", "batch_size": [1, 2], "passes": "forward"}],
         limits={"host_grace": "2m", "head_grace": "3m"},
@@ -53,8 +54,9 @@ def _kill(host: Host, name: str) -> None:
         process.kill()
 
 
-def test_a_host_whose_ray_is_killed_is_brought_back_and_measured(lab: Lab) -> None:
-    with _started(lab) as started:
+@pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_host_whose_ray_is_killed_is_brought_back_and_measured(lab: Lab, tls: bool) -> None:
+    with _started(lab, tls=tls) as started:
         until_measuring(lab, started)
         _kill(lab["h1"], "raylet")
         assert _verdicts(started) == _ALL_WELL
