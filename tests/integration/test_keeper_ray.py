@@ -99,17 +99,26 @@ def names(processes: list[psutil.Process]) -> set[str]:
     return {process.name() for process in processes}
 
 
+# Ray's daemons have helpers that come and go: who has gone knows nothing and listens nowhere.
+
+
 def knows(process: psutil.Process, text: str) -> bool:
-    return text in " ".join(process.cmdline()) or text in " ".join(process.environ().values())
+    try:
+        return text in " ".join(process.cmdline()) or text in " ".join(process.environ().values())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def listening_ports(processes: list[psutil.Process]) -> set[int]:
-    return {
-        connection.laddr.port
-        for process in processes
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    return {port for process in processes for port in _ports_of(process)}
+
+
+def _ports_of(process: psutil.Process) -> set[int]:
+    try:
+        connections = process.net_connections("inet")
+    except psutil.NoSuchProcess:
+        return set()
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
 # --- a cluster of two beside a bystander ---------------------------------------------------------------------------
