@@ -95,11 +95,18 @@ def ray_of(keeper: Keeper) -> list[psutil.Process]:
     return [process for process in guard.children(recursive=True) if process != keeping]
 
 
+# Ray's daemons have helpers that come and go: who has gone has no name, knows nothing and listens nowhere.
+
+
 def names(processes: list[psutil.Process]) -> set[str]:
-    return {process.name() for process in processes}
+    return {name for process in processes if (name := _name_of(process)) is not None}
 
 
-# Ray's daemons have helpers that come and go: who has gone knows nothing and listens nowhere.
+def _name_of(process: psutil.Process) -> str | None:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def knows(process: psutil.Process, text: str) -> bool:
