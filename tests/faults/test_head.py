@@ -112,6 +112,7 @@ def test_two_heads_on_the_same_devices_wait_for_each_other(lab: Lab, figures: Fi
     )
 
 
+@pytest.mark.long
 def test_ctrl_c_once_lets_the_running_cases_end_and_resume_does_the_rest(lab: Lab, figures: Figures) -> None:
     with Watched(lab, config(lab, "h1", "h2")) as run:
         run.until_kept(1)

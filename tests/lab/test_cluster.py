@@ -242,7 +242,7 @@ def test_a_python_in_a_folder_with_a_name_that_needs_quotes_is_found(lab: Lab) -
 # --- ends ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_run_that_is_told_to_stop_leaves_every_host_as_it_was(lab: Lab, number: signal.Signals) -> None:
     with lab.start_muster("run", "lab.yaml", cwd=lab.write_config(long_config(lab))) as started:
         until_measuring(lab, started)

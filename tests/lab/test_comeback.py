@@ -114,6 +114,7 @@ def test_what_an_agent_measures_while_its_head_is_dead_is_kept_until_somebody_as
     assert row["cells"]["forward_ms"]["verdict"] == "ok"
 
 
+@pytest.mark.long
 def test_a_head_that_is_killed_twice_leaves_nothing_behind(lab: Lab) -> None:
     for _ in range(2):
         with lab.start_muster("run", "lab.yaml", cwd=lab.write_config(long_config(lab))) as started:

@@ -61,7 +61,7 @@ _CLIENTS: Final = {
 }
 
 
-@pytest.mark.parametrize("client", _CLIENTS)
+@pytest.mark.parametrize("client", ["list", "join", pytest.param("list and submit", marks=pytest.mark.long)])
 def test_ray_s_own_clients_are_refused_without_the_token(lab: Lab, cluster: Standing, client: str) -> None:
     address = f"{lab.head.address}:{min(door.port for door in cluster.doors if door.host is lab.head)}"
     wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
