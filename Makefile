@@ -71,15 +71,14 @@ test: setup-dev system
 	$(BIN)/python tests/pure_coverage.py
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/contract tests/integration
 
-# The lab's hosts are looked over after each test, so that only one of its tests is at work.
+# Each of the two has a lab of its own.
 test-slow: setup-dev system
-	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile tests/contract tests/integration
-	$(BIN)/python -m pytest -m "slow and not long" tests/lab
+	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile tests/contract tests/integration tests/lab
 
 test-long: setup-dev system
 	$(BIN)/python -m pytest -m long --ignore=tests/faults
 
-# Every kind of fault once, in its shorter form; `make faults` tries all of them.
+# Every kind of fault once, in its shorter form; `make faults` tries all of them. One at a time, for they tell seconds.
 test-faults: setup-dev system
 	$(BIN)/python -m pytest -m "not long" tests/faults
 
