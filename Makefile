@@ -71,9 +71,10 @@ test: setup-dev system
 	$(BIN)/python tests/pure_coverage.py
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/contract tests/integration
 
-# Each of the two has a lab of its own.
+# Each worker has a lab of its own. Apart from the others, some of which look at what their process has below it.
 test-slow: setup-dev system
-	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile tests/contract tests/integration tests/lab
+	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile tests/contract tests/integration
+	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile tests/lab
 
 test-long: setup-dev system
 	$(BIN)/python -m pytest -m long --ignore=tests/faults
