@@ -67,7 +67,7 @@ run: setup
 # without real processes.
 test: setup-dev system
 	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term:skip-covered \
-	  tests/unit tests/properties tests/documentation tests/contract/test_renderers.py
+	  tests/unit tests/properties tests/documentation
 	$(BIN)/python tests/pure_coverage.py
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/contract tests/integration
 

@@ -113,8 +113,7 @@ def keep(*, grace_s: float, patience_s: float, pulse_s: float = PULSE_S) -> int:
 
     def child(guard: int, will: Will) -> NoReturn:
         end_with(guard)
-        limits = {"grace_s": grace_s, "patience_s": patience_s, "pulse_s": pulse_s}
-        Keeper(_channel(), guard=guard, will=will, **limits).serve()
+        Keeper(_channel(), guard=guard, will=will, grace_s=grace_s, patience_s=patience_s, pulse_s=pulse_s).serve()
 
     return guarded(child)
 
