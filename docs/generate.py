@@ -393,6 +393,23 @@ _STORED: Final = {
     "quarantines.failures": "Cases in a row that failed there.",
     "quarantines.reason": "Why the last of them failed.",
     "quarantines.run_id": "The run that put it aside.",
+    "cases.process": "Which of `measure.processes` fresh processes, from 1.",
+    "cases.company": "`alone` or `together` where `host_concurrency: both` compares the two, else `NULL`.",
+    "attempts.doubts": "JSON list of what speaks against the figure.",
+    "attempts.telemetry": "What the agent saw meanwhile: JSON, compressed by zlib; `NULL` where nobody looked.",
+    "baselines.name": "As a person gave it.",
+    "baselines.run_id": "The run that it stands for.",
+    "baselines.set_at": "When it was set.",
+    "noise_floors.id": "",
+    "noise_floors.device_id": "`host/device`.",
+    "noise_floors.device_uuid": "A GPU's UUID, else `NULL`.",
+    "noise_floors.workload": "JSON, as in `cases`.",
+    "noise_floors.simulated": "1 where the figures are invented.",
+    "noise_floors.measured_at": "The newest one of a device and a workload counts.",
+    "noise_floors.run_id": "The run that measured it.",
+    "noise_floors.processes": "Fresh processes that it is made of.",
+    "noise_floors.between_sd": "Standard deviation between processes, as a share of the mean.",
+    "noise_floors.within_sd": "Standard deviation within a process, as a share of the mean.",
 }
 
 

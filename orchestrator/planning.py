@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import Config
     from orchestrator.inventory import DeclaredDevice, Inventory
     from orchestrator.results import Pace, Quarantine
-    from workers.protocol import Device, HostReport, Sampling, Workload
+    from workers.protocol import Company, Device, HostReport, Sampling, Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,9 @@ def make_plan(
     return Plan(cases=tuple(_with_estimate(item, paces or {}) for item in kept))
 
 
-def case_key(device: Device, workload: Workload, sampling: Sampling) -> str:
+def case_key(
+    device: Device, workload: Workload, sampling: Sampling, *, process: int = 1, company: Company | None = None
+) -> str:
     """Return the content hash of a case: SHA-256 over canonical JSON, hexadecimal.
 
     The same for the same content in every process and on every machine. What a device is called or how much memory
@@ -114,6 +116,9 @@ def case_key(device: Device, workload: Workload, sampling: Sampling) -> str:
         "workload": codec.to_data(workload),
         "sampling": codec.to_data(sampling),
         "method_version": METHOD_VERSION,
+        # Only where they say something: keys from before they were there are to stay the same.
+        **({"process": process} if process > 1 else {}),
+        **({"company": company.value} if company is not None else {}),
     }
     return _digest(codec.to_json(content))
 

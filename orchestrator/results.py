@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import datetime
 
-    from workers.protocol import Case, Result, Verdict
+    from workers.protocol import Case, Result, Verdict, Workload
 
 
 class RunState(str, enum.Enum):
@@ -137,6 +137,35 @@ class Quarantine:
     def covers(self, device_id: str) -> bool:
         """Return whether a device, by its id, is put aside by this: itself or its host."""
         return self.target in (device_id, device_id.partition("/")[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baseline:
+    """A run that others are compared with, by a name."""
+
+    name: str
+    run_id: str
+    #: With time zone, UTC.
+    set_at: datetime.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseFloor:
+    """How far apart figures of one workload in fresh processes lie on a device, as `muster noise` measured it."""
+
+    device_id: str
+    #: A GPU's UUID; ``None`` for a CPU.
+    device_uuid: str | None
+    workload: Workload
+    #: With time zone, UTC.
+    measured_at: datetime.datetime
+    run_id: str
+    #: Fresh processes that it is made of, at least 2.
+    processes: int
+    #: Standard deviation of the processes' medians, as a share of their mean.
+    between_sd: float
+    #: Pooled robust standard deviation of the steps within a process, as a share of the mean.
+    within_sd: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from workers.codec import UNSAID
+from workers.telemetry.series import Doubt, Telemetry  # noqa: TC001  # the codec looks for them here
 
 #: Raised when a message changes in a way that an older agent or head cannot read.
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 #: Raised when the way time is taken changes, so that figures before and after are never ranked together.
 METHOD_VERSION: Final = 1
@@ -123,6 +124,21 @@ class HeadLoss(str, enum.Enum):
     STOP = "stop"
 
 
+class WhenBusy(str, enum.Enum):
+    """What to do with a device that somebody else is using."""
+
+    MEASURE = "measure"
+    WAIT = "wait"
+    SKIP = "skip"
+
+
+class Company(str, enum.Enum):
+    """Whether a case is measured with its host to itself or with all of the host's devices at once, to compare."""
+
+    ALONE = "alone"
+    TOGETHER = "together"
+
+
 class StoppedBy(str, enum.Enum):
     """Why sampling ended."""
 
@@ -222,6 +238,10 @@ class Case:
     workload: Workload
     sampling: Sampling
     method_version: int = METHOD_VERSION
+    #: Which of several fresh processes for one workload this is, from 1; each is a case of its own.
+    process: int = field(default=1, metadata=UNSAID)
+    #: ``None`` where the plan does not compare the two.
+    company: Company | None = field(default=None, metadata=UNSAID)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,6 +265,14 @@ class AttemptRequest:
     #: The most of the host's memory that the child may take for its data; ``None`` for no limit of ours. Where the
     #: largest batch is looked for, the agent sets it, or takes this where it is less.
     memory_bytes: int | None = field(default=None, metadata=UNSAID)
+    #: What to do where somebody else, who keeps no leases, is using the device.
+    when_busy: WhenBusy = WhenBusy.MEASURE
+    #: Seconds that such a device is waited for.
+    busy_timeout_s: float = 600.0
+    #: Share of a device from which on somebody else's use of it counts: of a GPU's time, or of a CPU device's cores.
+    busy_above: float = 0.5
+    #: Seconds between two readings of telemetry; ``None`` for none.
+    telemetry_interval_s: float | None = 1.0
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -401,6 +429,10 @@ class Result:
     started_at: float = 0.0
     #: Seconds from the request to this result, as the agent saw it.
     duration_s: float = 0.0
+    #: ``None`` where nobody looked.
+    telemetry: Telemetry | None = field(default=None, metadata=UNSAID)
+    #: What speaks against the figure; the head says so when the result comes in.
+    doubts: tuple[Doubt, ...] = field(default=(), metadata=UNSAID)
 
 
 # --- probe -> head ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.config.sweep import expand
 from orchestrator.dispatch.settings import DispatchSettings
 from orchestrator.report.printable import printable
+from workers.protocol import WhenBusy
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,6 +57,10 @@ async def engine_for(
             # Agents wait for the head at least as long as the head waits for their host.
             head_timeout_s=max(config.limits.head_grace_s, config.limits.host_grace_s + HEAD_GRACE_S),
             on_head_loss=config.policy.on_head_loss,
+            when_busy=config.policy.busy,
+            busy_timeout_s=config.limits.busy_timeout_s,
+            busy_above=config.policy.busy_above,
+            telemetry_interval_s=config.measure.telemetry_interval_s,
         )
         engine = RayEngine(run_id=run_id, limits=limits, handle=handle, say=warn)
         with _end_told(handle, warn):
@@ -91,6 +96,8 @@ def settings_of(config: Config, *, simulated: bool) -> DispatchSettings:
     if any(swept.seeks_largest for swept in expand(config.workloads)):
         # While a case looks for the largest batch it counts as waiting; its agent knows how long it may.
         waits_s = max(waits_s, limits.start_timeout_s + limits.case_timeout_s)
+    if config.policy.busy is WhenBusy.WAIT:
+        waits_s += limits.busy_timeout_s  # after the lease the device itself is waited for
     return DispatchSettings(
         host_concurrency=config.policy.host_concurrency,
         attempts=limits.attempts,

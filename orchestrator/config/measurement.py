@@ -17,7 +17,6 @@ from orchestrator.config.kinds import (
     Share,
     Swept,
     Whole,
-    not_yet,
     problem,
 )
 from workers.protocol import Compiler, Fetch, Layout, Pass, Precision, Sampling
@@ -133,10 +132,13 @@ class MeasureConfig(Keys):
     until: UntilConfig | None = Field(
         None, description="Take steps until the mean is known well enough. Excludes `steps`."
     )
-    processes: Positive = Field(
-        1,
-        description="Fresh processes that each case is measured in.",
-        json_schema_extra=not_yet("several processes for a case"),
+    processes: Annotated[Positive, Field(le=1000)] = Field(
+        1, description="Fresh processes that each workload is measured in, one after the other, others in between."
+    )
+    telemetry_interval_s: Annotated[Seconds, Field(ge=0.1)] | None = Field(
+        1.0,
+        alias="telemetry_interval",
+        description="Time between two readings of clocks, temperatures and load while measuring: 1s; null for none.",
     )
 
     @model_validator(mode="after")

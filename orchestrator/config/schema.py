@@ -19,6 +19,7 @@ from orchestrator.config.kinds import (
     Line,
     Positive,
     Seconds,
+    Share,
     StoreUrl,
     Swept,
     Whole,
@@ -27,8 +28,9 @@ from orchestrator.config.kinds import (
     problem,
 )
 from orchestrator.config.measurement import LayoutChoice, MeasureConfig, SweepEntry, UntilConfig, WorkloadConfig
+from orchestrator.config.quality import QualityConfig
 from orchestrator.config.selectors import MAX_HOSTS, DeviceSelector, count_hosts
-from workers.protocol import HeadLoss, Sampling
+from workers.protocol import HeadLoss, Sampling, WhenBusy
 
 __all__ = [
     "ClusterConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "NotifyConfig",
     "Order",
     "PolicyConfig",
+    "QualityConfig",
     "ReportConfig",
     "Rerun",
     "RetentionConfig",
@@ -57,14 +60,6 @@ __all__ = [
 # --- words -----------------------------------------------------------------------------------------------------
 
 
-class WhenBusy(str, enum.Enum):
-    """What to do with a device that somebody else is using."""
-
-    MEASURE = "measure"
-    WAIT = "wait"
-    SKIP = "skip"
-
-
 class HostConcurrency(str, enum.Enum):
     """Whether the devices of one host are measured at the same time."""
 
@@ -74,6 +69,8 @@ class HostConcurrency(str, enum.Enum):
     EXCLUSIVE = "exclusive"
     #: All of them at once, CPU devices beside others as well, because the person asked for it.
     TOGETHER = "together"
+    #: Each device alone, and then all of a host at once: the table shows what company costs.
+    BOTH = "both"
 
 
 class Order(str, enum.Enum):
@@ -111,6 +108,9 @@ class LimitsConfig(Keys):
     )
     lease_timeout_s: Seconds = Field(
         3600.0, alias="lease_timeout", description="How long a device that another muster holds is waited for: 1h."
+    )
+    busy_timeout_s: Seconds = Field(
+        600.0, alias="busy_timeout", description="How long a device that somebody else is using is waited for: 10m."
     )
     start_timeout_s: Seconds = Field(
         120.0, alias="start_timeout", description="From giving a case to a device until its first step begins: 2m."
@@ -160,15 +160,23 @@ class PolicyConfig(Keys):
     """How cases are given to devices."""
 
     busy: WhenBusy = Field(
-        WhenBusy.MEASURE,
-        description="With a device that somebody else is using: measure all the same, wait until it is free, skip it.",
-        json_schema_extra=not_yet("looking for other users of a device"),
+        WhenBusy.WAIT,
+        description=(
+            "With a device that somebody else is using: wait until it is free, skip it, or measure all the same."
+        ),
+    )
+    busy_above: Share = Field(
+        0.5,
+        description=(
+            "Share of a device from which on somebody else's use of it counts: of a GPU's time, of a CPU device's"
+            " cores: 50%. Another's program that computes on a GPU always counts."
+        ),
     )
     host_concurrency: HostConcurrency = Field(
         HostConcurrency.CONCURRENT,
         description=(
             "concurrent: a host's GPUs at once, its CPU devices alone; exclusive: one device at a time;"
-            " together: all at once, and CPU figures suffer."
+            " together: all at once, and CPU figures suffer; both: each alone, then all at once, to compare."
         ),
     )
     order: Order = Field(
@@ -239,6 +247,7 @@ class Config(Keys):
     measure: MeasureConfig = Field(MeasureConfig(), description="How many steps are taken.")
     limits: LimitsConfig = Field(LimitsConfig(), description="How long each wait may take, and how often to try.")
     policy: PolicyConfig = Field(PolicyConfig(), description="How cases are given to devices.")
+    quality: QualityConfig = Field(QualityConfig(), description="From when on a figure is doubtful.")
     report: ReportConfig = Field(ReportConfig(), description="What stands in the table beside the run's figures.")
     store: StoreUrl = Field(
         "sqlite:///muster.db",

@@ -58,6 +58,7 @@ from workers.protocol import (
     Progress,
     Result,
     Verdict,
+    WhenBusy,
 )
 
 if TYPE_CHECKING:
@@ -110,6 +111,13 @@ class EngineLimits:
     #: Without a sign of the head, after which it counts as gone.
     head_timeout_s: float = 60.0
     on_head_loss: HeadLoss = HeadLoss.FINISH
+    #: With a device that somebody else is using, who keeps no leases.
+    when_busy: WhenBusy = WhenBusy.MEASURE
+    busy_timeout_s: float = 600.0
+    #: Share of a device from which on somebody else's use of it counts.
+    busy_above: float = 0.5
+    #: Between two readings of telemetry; ``None`` for none.
+    telemetry_interval_s: float | None = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -474,6 +482,10 @@ class RayEngine:
             lease_timeout_s=self._limits.lease_timeout_s,
             is_alone=must_be_alone(act.case.device.kind, self._limits.host_concurrency),
             head=socket.gethostname(),
+            when_busy=self._limits.when_busy,
+            busy_timeout_s=self._limits.busy_timeout_s,
+            busy_above=self._limits.busy_above,
+            telemetry_interval_s=self._limits.telemetry_interval_s,
         )
 
     async def _follow(self, agent: _Agent, answer: asyncio.Future[str], act: StartCase) -> None:

@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import statistics
 import struct
+import zlib
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from orchestrator.results import Attempt, CaseResult, NewRun, Pace, Quarantine, Run, RunState, RunSummary
 from workers import codec
 from workers.protocol import (
     Case,
+    Company,
     Device,
     Ending,
     Environment,
@@ -22,6 +24,7 @@ from workers.protocol import (
     Verdict,
     Workload,
 )
+from workers.telemetry.series import Doubt, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +92,8 @@ def case_values(run_id: str, position: int, case: Case) -> Mapping[str, object]:
         "workload": codec.to_json(case.workload),
         "sampling": codec.to_json(case.sampling),
         "method_version": case.method_version,
+        "process": case.process,
+        "company": case.company and case.company.value,
     }
 
 
@@ -112,6 +117,8 @@ def attempt_values(result: Result) -> Mapping[str, object]:
         "ending": codec.to_json(result.ending),
         "started_at": result.started_at,
         "duration_s": result.duration_s,
+        "doubts": codec.to_json(result.doubts),
+        "telemetry": result.telemetry and zlib.compress(codec.to_json(result.telemetry).encode()),
     }
 
 
@@ -187,6 +194,8 @@ def case_result(
         workload=read(Workload, row.workload),
         sampling=read(Sampling, row.sampling),
         method_version=row.method_version,
+        process=row.process,
+        company=None if row.company is None else codec.from_data(Company, row.company),
     )
     verdict = None if row.verdict is None else codec.from_data(Verdict, row.verdict)
     return CaseResult(
@@ -217,6 +226,8 @@ def result(read: Reader, row: Row[Any]) -> Result:
         ending=read(Ending, row.ending),
         started_at=row.started_at,
         duration_s=row.duration_s,
+        telemetry=_telemetry(row.telemetry),
+        doubts=read(tuple[Doubt, ...], row.doubts),
     )
 
 
@@ -243,6 +254,16 @@ def pace(row: Row[Any]) -> Pace:
     steps_s = (sum(warmup) + sum(measured)) / 1000
     # The two were taken by different clocks: a short attempt may seem shorter than its steps.
     return Pace(startup_s=max(0.0, row.duration_s - steps_s), step_ms=statistics.median(measured))
+
+
+def _telemetry(packed: bytes | None) -> Telemetry | None:
+    if packed is None:
+        return None
+    try:
+        text = zlib.decompress(packed).decode()
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise codec.CodecError(f"telemetry that cannot be unpacked: {error}") from error
+    return codec.from_json(Telemetry, text)
 
 
 def _samples(count: int, packed: bytes) -> tuple[float, ...]:

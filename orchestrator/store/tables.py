@@ -100,6 +100,9 @@ CASES: Final = Table(
     # NULL while the case has not ended.
     Column("verdict", String),
     Column("reason", Text),
+    # Which of several fresh processes for one workload; and in what company, or NULL.
+    Column("process", Integer, nullable=False, server_default="1"),
+    Column("company", String),
     UniqueConstraint("run_id", "key"),
     UniqueConstraint("run_id", "position"),
     Index(None, "device_id", "workload"),
@@ -124,6 +127,10 @@ ATTEMPTS: Final = Table(
     Column("environment_hash", ForeignKey("environments.hash"), nullable=False),
     # The batch that was measured, where the case's workload looks for the largest that fits.
     Column("batch_size", Integer),
+    # What speaks against the figure, as JSON.
+    Column("doubts", Text, nullable=False, server_default="[]"),
+    # What the agent saw meanwhile, as JSON that zlib has compressed; NULL where nobody looked.
+    Column("telemetry", LargeBinary),
     UniqueConstraint("case_id", "number"),
 )
 
@@ -162,4 +169,33 @@ QUARANTINES: Final = Table(
     Column("failures", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("run_id", String, nullable=False),
+)
+
+#: Runs that others are compared with, by names that people gave them.
+BASELINES: Final = Table(
+    "baselines",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("set_at", UtcDateTime, nullable=False),
+)
+
+#: How far apart figures of one case in fresh processes lie on a device, as measured; the newest one counts.
+NOISE_FLOORS: Final = Table(
+    "noise_floors",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("device_id", String, nullable=False),
+    # A GPU's UUID, or NULL: another card in the same slot has another floor.
+    Column("device_uuid", String),
+    Column("workload", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("measured_at", UtcDateTime, nullable=False),
+    # No foreign key: the floor holds also when its run has been taken out of the store.
+    Column("run_id", String, nullable=False),
+    Column("processes", Integer, nullable=False),
+    # Standard deviations between and within processes, as shares of the mean.
+    Column("between_sd", Double, nullable=False),
+    Column("within_sd", Double, nullable=False),
+    Index(None, "device_id", "workload"),
 )

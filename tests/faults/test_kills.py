@@ -31,6 +31,7 @@ name: kills
 hosts: [{name: localhost, devices: [cpu]}]
 workloads: [{model: alexnet, framework: scripted, passes: forward, batch_size: [BATCHES]}]
 measure: {warmup: 1, steps: 3}
+policy: {busy: measure}
 report: {references: []}
 """
 

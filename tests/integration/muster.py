@@ -23,6 +23,7 @@ name: small
 hosts: [{name: localhost, devices: [cpu]}]
 workloads: [{model: alexnet, batch_size: 1}]
 measure: {warmup: 1, steps: 3}
+policy: {busy: measure}  # other tests run beside
 """
 
 

@@ -33,6 +33,7 @@ name: theirs
 cluster: {{mode: address, address: "{address}", token_file: {token_file}}}
 hosts: {hosts}
 workloads: [{{model: alexnet, batch_size: 1}}]
+policy: {{busy: measure}}
 limits: {{connect_timeout: 60s, join_timeout: 90s}}
 """
 

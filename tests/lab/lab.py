@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 import yaml
 
+from orchestrator.config.quality import QualityConfig
 from tests.integration.muster import ROOT, Ended
 from tests.lab.environments import GOOD, OLD_RAY, OLD_RAY_VERSION, make_environment, other_interpreter
 from tests.lab.hosts import HOME, UID, Host, HostOptions, KnownKey, Started
@@ -226,6 +227,9 @@ class Lab:
             "workloads": [{"model": "alexnet", "batch_size": 1, "passes": "forward"}],
             "measure": {"warmup": 1, "steps": 3},
             **top,
+            # All hosts of the lab share this machine's cores, and know nothing of each other.
+            "policy": {"busy": "measure", **top.get("policy", {})},
+            "quality": dict.fromkeys(QualityConfig.model_fields) | top.get("quality", {}),
         }
         return yaml.safe_dump(content, sort_keys=False)
 

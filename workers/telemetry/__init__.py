@@ -1,0 +1,1 @@
+"""What an agent sees of a device and its host while its child measures."""
