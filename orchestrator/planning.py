@@ -77,16 +77,23 @@ def make_plan(
 ) -> Plan:
     """Return every workload on every declared device, in the order that ``policy.order`` asks for.
 
+    Each of ``measure.processes`` is a case of its own, and none follows on the one before where anything else is there
+    to be measured in between.
+
     ``only`` keeps the cases that fit all of its ``field=value`` filters; several values of one field are
     alternatives. ``paces`` are what earlier runs tell, by device id and workload.
 
     Raises :class:`UsageError` for a filter that names no field or leaves no case, and
     :class:`MissingFrameworkError` when a framework that is asked for is on no host that answered.
     """
-    sampling = {host.name: config.sampling_for(host) for host in config.hosts}
+    measure = {host.name: config.measure_for(host) for host in config.hosts}
     planned = [
-        _plan_case(entry, swept, sampling[entry.device.host], inventory)
-        for entry, swept in _ordered_pairs(config.policy.order, inventory.declared, expand(config.workloads))
+        _plan_case(entry, swept, measure[entry.device.host].sampling, inventory, process=process)
+        for entry, swept, process in _ordered(
+            config.policy.order,
+            [(entry, measure[entry.device.host].processes) for entry in inventory.declared],
+            expand(config.workloads),
+        )
     ]
     if config.policy.order is Order.RANDOM:
         planned.sort(key=lambda item: _digest(f"{config.policy.seed}:{item.case.key}"))
@@ -142,8 +149,8 @@ def continued(plan: Plan, open_cases: Sequence[Case]) -> Plan:
     return Plan(cases=tuple(by_key.get(case.key) or _gone(case, by_work.get(_work_of(case))) for case in open_cases))
 
 
-def _work_of(case: Case) -> tuple[str, Workload, Sampling]:
-    return case.device.id, case.workload, case.sampling
+def _work_of(case: Case) -> tuple[str, Workload, Sampling, int, Company | None]:
+    return case.device.id, case.workload, case.sampling, case.process, case.company
 
 
 def _gone(case: Case, now: PlannedCase | None) -> PlannedCase:
@@ -173,18 +180,28 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _ordered_pairs(
-    order: Order, declared: Sequence[DeclaredDevice], workloads: Sequence[SweptWorkload]
-) -> list[tuple[DeclaredDevice, SweptWorkload]]:
+def _ordered(
+    order: Order, declared: Sequence[tuple[DeclaredDevice, int]], workloads: Sequence[SweptWorkload]
+) -> list[tuple[DeclaredDevice, SweptWorkload, int]]:
+    """Return every device with every workload and process, from 1 up to as many as stand beside the device."""
+    rounds = range(1, max((processes for _, processes in declared), default=0) + 1)
     if order is Order.SEQUENTIAL:
-        return [(device, workload) for device in declared for workload in workloads]
-    return [(device, workload) for workload in workloads for device in declared]
+        found = ((entry, most, one, number) for entry, most in declared for number in rounds for one in workloads)
+    else:
+        found = ((entry, most, one, number) for number in rounds for one in workloads for entry, most in declared)
+    return [(entry, workload, process) for entry, most, workload, process in found if process <= most]
 
 
-def _plan_case(entry: DeclaredDevice, swept: SweptWorkload, sampling: Sampling, inventory: Inventory) -> PlannedCase:
+def _plan_case(
+    entry: DeclaredDevice, swept: SweptWorkload, sampling: Sampling, inventory: Inventory, *, process: int
+) -> PlannedCase:
     workload = resolve(swept, entry.device.kind)
     case = Case(
-        key=case_key(entry.device, workload, sampling), device=entry.device, workload=workload, sampling=sampling
+        key=case_key(entry.device, workload, sampling, process=process),
+        device=entry.device,
+        workload=workload,
+        sampling=sampling,
+        process=process,
     )
     report = inventory.report_of(entry.device.host)
     return PlannedCase(case=case, gap=entry.gap or _framework_gap(workload.framework, report))
@@ -243,6 +260,7 @@ _FIELDS: Mapping[str, Callable[[Case], str]] = {
     "compiler": lambda case: case.workload.compiler.value,
     "framework": lambda case: case.workload.framework,
     "fetch": lambda case: case.workload.fetch.value,
+    "process": lambda case: str(case.process),
 }
 
 

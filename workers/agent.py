@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from workers import probe
 from workers.attempt import AttemptStory, Stop
+from workers.busy import LOOK_AGAIN_S, REMEDY, occupied
 from workers.codec import event_from_json, event_to_json, from_json, to_json
 from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
@@ -51,14 +52,18 @@ from workers.protocol import (
     Progress,
     Result,
     Verdict,
+    WhenBusy,
 )
 from workers.strays import end_orphans
+from workers.telemetry.gauges import recorder_of
 from workers.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from workers.strays import Swept
+    from workers.telemetry.recorder import Recorder
+    from workers.telemetry.series import Telemetry
 
 #: The folder that holds this package: children are started in it, so that they find the same one.
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -267,6 +272,7 @@ class DeviceAgent:
                 started_at=started_at,
                 duration_s=time.monotonic() - begun_at,
             )
+            result = replace(result, telemetry=ended.telemetry)
             if ended.stop is _SHUT_DOWN and not ended.was_begun:
                 return result  # nobody comes for what was not even begun when the head had said good-bye
             return self._outbox.keep(request.run_id, result)
@@ -280,7 +286,7 @@ class DeviceAgent:
             return kept(_Ended(stop=stop))
         claims = claims_of(self._device, is_alone=request.is_alone)
         with Lease(claims, run_id=request.run_id, head=request.head, folder=self._lease_folder) as lease:
-            stop = self._wait_for(lease, request, story)
+            stop = self._wait_for(lease, request, story) or self._wait_for_others(request, story)
             if stop is not None:
                 return kept(_Ended(stop=stop))
             # An agent whose head had gone may have had the device until now, and have measured this very attempt.
@@ -312,19 +318,49 @@ class DeviceAgent:
             return Stop(verdict=Verdict.BUSY, reason=str(error))
         except LeaseError as error:
             return Stop(verdict=Verdict.CRASHED, reason=str(error))
-        if not is_ours:
-            return stop
-        self._publish(story.granted(at=time.monotonic()))
-        return None
+        return None if is_ours else stop
+
+    def _wait_for_others(self, request: AttemptRequest, story: AttemptStory) -> Stop | None:
+        """Return once nobody who keeps no leases is using the device, or why the case is not measured."""
+        until, told = time.monotonic() + request.busy_timeout_s, None
+        while request.when_busy is not WhenBusy.MEASURE:
+            user = occupied(
+                request.case.device, above=request.busy_above, pause=lambda seconds: self._stop_within(seconds, request)
+            )
+            if user is None:
+                break
+            if request.when_busy is WhenBusy.SKIP or time.monotonic() >= until:
+                return Stop(verdict=Verdict.BUSY, reason=_in_use(request, user))
+            if user != told:
+                self._publish(story.waits(f"{user}; {REMEDY}"))
+                told = user
+            left_s = max(until - time.monotonic(), 0.0)
+            if (stop := self._stop_within(min(LOOK_AGAIN_S, left_s), request)) is not None:
+                return stop
+        if (stop := self._asked_stop(request, is_measuring=False)) is None:
+            self._publish(story.granted(at=time.monotonic()))
+        return stop
+
+    def _stop_within(self, seconds: float, request: AttemptRequest) -> Stop | None:
+        """Wait for some time, and return at once why the attempt must end, if it must."""
+        with self._is_idle:
+            self._is_idle.wait_for(lambda: self._asked_stop(request, is_measuring=False) is not None, timeout=seconds)
+        return self._asked_stop(request, is_measuring=False)
 
     def _measured(self, lease: Lease, request: AttemptRequest, story: AttemptStory) -> _Ended:
+        recorder = recorder_of(request)
         try:
             with self._new_child(request, lease) as child:
-                stop = self._follow(child, story, request)
-                return _Ended(stop=stop, ending=child.ending(), found=_found(child.swept), was_begun=True)
+                if recorder is not None:
+                    recorder.start(child.pid)
+                stop = self._follow(child, story, request, recorder)
+                ended = _Ended(stop=stop, ending=child.ending(), found=_found(child.swept), was_begun=True)
         except OSError as error:
             reason = f"the measuring child cannot be started: {error}"
             return _Ended(stop=Stop(verdict=Verdict.CRASHED, reason=reason))
+        finally:
+            telemetry = None if recorder is None else recorder.stop()
+        return replace(ended, telemetry=telemetry)
 
     def _searched(self, lease: Lease, request: AttemptRequest, story: AttemptStory) -> _Ended:
         """Find the largest batch that fits, each that is tried in a fresh child, within a case's time; measure it."""
@@ -406,9 +442,11 @@ class DeviceAgent:
                 self._head.close()
                 self._end()
 
-    def _follow(self, child: ChildProcess, story: AttemptStory, request: AttemptRequest) -> Stop | None:
+    def _follow(
+        self, child: ChildProcess, story: AttemptStory, request: AttemptRequest, recorder: Recorder | None
+    ) -> Stop | None:
         """Listen to the child until it has ended or must; return why it was stopped, if it was."""
-        stop = self._listen(child, story, request)
+        stop = self._listen(child, story, request, recorder)
         child.stop()
         while isinstance(line := child.next_line(math.inf), bytes):
             self._tell(story, line)
@@ -416,7 +454,9 @@ class DeviceAgent:
             stop = Stop(verdict=stop.verdict, reason=f"{stop.reason}; not even SIGKILL ended process {child.pid}")
         return stop
 
-    def _listen(self, child: ChildProcess, story: AttemptStory, request: AttemptRequest) -> Stop | None:
+    def _listen(
+        self, child: ChildProcess, story: AttemptStory, request: AttemptRequest, recorder: Recorder | None
+    ) -> Stop | None:
         while True:
             asked = self._asked_stop(request, is_measuring=True)
             if asked is not None:
@@ -424,6 +464,8 @@ class DeviceAgent:
             line = child.next_line(story.deadline)
             if isinstance(line, bytes):
                 self._tell(story, line)
+                if recorder is not None:
+                    recorder.entered(story.phase)
                 if story.broken is not None:
                     return story.broken
             elif line is Silence.ENDED:
@@ -453,6 +495,11 @@ def _found(swept: Swept) -> Environment:
     if not (swept.strays or swept.left):
         return Environment()
     return Environment(facts=((STRAYS_FACT, Fact(value=str(swept))),))
+
+
+def _in_use(request: AttemptRequest, user: str) -> str:
+    waited = "" if request.when_busy is WhenBusy.SKIP else f", still after {request.busy_timeout_s:g} s"
+    return f"it is in use{waited}: {user}; {REMEDY}"
 
 
 def _abandoned(settings: AgentSettings | None) -> Stop:
@@ -488,6 +535,8 @@ class _Ended:
     #: Facts about what the child left behind.
     found: Environment = field(default_factory=Environment)
     was_begun: bool = False
+    #: What was seen beside the child, where anybody looked.
+    telemetry: Telemetry | None = None
     #: The story of the child, where it is another one than that of the attempt.
     story: AttemptStory | None = None
 

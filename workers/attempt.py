@@ -95,6 +95,11 @@ class AttemptStory:
         return self._deadline
 
     @property
+    def phase(self) -> Phase | None:
+        """The phase that the child is in; ``None`` before it said anything."""
+        return self._phase
+
+    @property
     def broken(self) -> Stop | None:
         """Why nothing more that the child says can be believed, if so."""
         return None if self._broken is None else Stop(verdict=Verdict.CRASHED, reason=self._broken)

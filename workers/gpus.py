@@ -55,23 +55,23 @@ def _gpu(nvml: Any, index: int, root: Path) -> GpuReport | str:
     except nvml.NVMLError as error:
         return f"GPU {index}: {error}"
     # Devices that share the host's memory have none of their own to tell of.
-    memory_bytes, _ = _asked(nvml, lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).total))
+    memory_bytes, _ = asked(nvml, lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).total))
     return GpuReport(index=index, uuid=uuid, name=name, memory_bytes=memory_bytes, state=_state(nvml, handle, root))
 
 
 def _state(nvml: Any, handle: Any, root: Path) -> GpuState:
-    processes, processes_reason = _asked(nvml, lambda: _processes(nvml, handle, root))
+    processes, processes_reason = asked(nvml, lambda: processes_on(nvml, handle, root))
     return GpuState(
-        persistence=_fact(*_asked(nvml, lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)))),
-        ecc=_fact(*_asked(nvml, lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0]))),
-        utilization=_fact(*_asked(nvml, lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu))),
+        persistence=_fact(*asked(nvml, lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)))),
+        ecc=_fact(*asked(nvml, lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0]))),
+        utilization=_fact(*asked(nvml, lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu))),
         numa_node=_numa_node(nvml, handle, root),
         processes=processes,
         processes_reason=processes_reason,
     )
 
 
-def _asked(nvml: Any, question: Callable[[], T]) -> tuple[T | None, str | None]:
+def asked(nvml: Any, question: Callable[[], T]) -> tuple[T | None, str | None]:
     """Return the answer, or why there is none; a driver that is older than the bindings lacks whole functions."""
     try:
         return question(), None
@@ -85,7 +85,7 @@ def _fact(value: bool | int | None, reason: str | None) -> Fact:
 
 def _numa_node(nvml: Any, handle: Any, root: Path) -> Fact:
     """Return the node that the kernel puts the GPU's slot in; it says -1 on machines that have but one."""
-    slot, reason = _asked(nvml, lambda: _text(nvml.nvmlDeviceGetPciInfo(handle).busId))
+    slot, reason = asked(nvml, lambda: _text(nvml.nvmlDeviceGetPciInfo(handle).busId))
     if slot is None:
         return Fact(value=None, reason=reason)
     domain, _, rest = slot.lower().partition(":")
@@ -100,9 +100,13 @@ def _numa_node(nvml: Any, handle: Any, root: Path) -> Fact:
 # --- who is using it -------------------------------------------------------------------------------------------
 
 
-def _processes(nvml: Any, handle: Any, root: Path) -> tuple[GpuProcess, ...]:
+def processes_on(
+    nvml: Any, handle: Any, root: Path = Path("/"), *, only_computing: bool = False
+) -> tuple[GpuProcess, ...]:
     """Return who computes or draws on the GPU, each process once."""
-    running = [*nvml.nvmlDeviceGetComputeRunningProcesses(handle), *nvml.nvmlDeviceGetGraphicsRunningProcesses(handle)]
+    running = list(nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    if not only_computing:
+        running += nvml.nvmlDeviceGetGraphicsRunningProcesses(handle)
     return tuple(_process(each, root) for _, each in sorted({each.pid: each for each in running}.items()))
 
 

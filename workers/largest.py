@@ -205,4 +205,5 @@ def measuring(request: AttemptRequest, batch_size: int, memory_bytes: int | None
 def probing(request: AttemptRequest, batch_size: int, memory_bytes: int | None) -> AttemptRequest:
     """Return the same for a child that only shows whether the batch fits, in :data:`SHARE_OF_PROBE` of the memory."""
     measured = measuring(request, batch_size, None if memory_bytes is None else int(SHARE_OF_PROBE * memory_bytes))
-    return dataclasses.replace(measured, case=dataclasses.replace(measured.case, sampling=_SAMPLING))
+    probed = dataclasses.replace(measured.case, sampling=_SAMPLING)
+    return dataclasses.replace(measured, case=probed, telemetry_interval_s=None)

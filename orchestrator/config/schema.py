@@ -30,7 +30,7 @@ from orchestrator.config.kinds import (
 from orchestrator.config.measurement import LayoutChoice, MeasureConfig, SweepEntry, UntilConfig, WorkloadConfig
 from orchestrator.config.quality import QualityConfig
 from orchestrator.config.selectors import MAX_HOSTS, DeviceSelector, count_hosts
-from workers.protocol import HeadLoss, Sampling, WhenBusy
+from workers.protocol import HeadLoss, WhenBusy
 
 __all__ = [
     "ClusterConfig",
@@ -178,6 +178,7 @@ class PolicyConfig(Keys):
             "concurrent: a host's GPUs at once, its CPU devices alone; exclusive: one device at a time;"
             " together: all at once, and CPU figures suffer; both: each alone, then all at once, to compare."
         ),
+        json_schema_extra=not_yet("comparing devices alone and together", supported="concurrent|exclusive|together"),
     )
     order: Order = Field(
         Order.INTERLEAVED,
@@ -316,9 +317,9 @@ class Config(Keys):
         _refuse("hosts", beside, cluster.mode)
         return hosts
 
-    def sampling_for(self, host: HostConfig) -> Sampling:
-        """Return how many steps are taken on ``host``."""
-        return self.measure.overridden_by(host.measure).sampling
+    def measure_for(self, host: HostConfig) -> MeasureConfig:
+        """Return how many steps are taken on ``host``, and in how many processes."""
+        return self.measure.overridden_by(host.measure)
 
 
 def _refuse(title: str, given: Sequence[tuple[tuple[int | str, ...], object]], mode: ClusterMode) -> None:

@@ -66,7 +66,8 @@ def needs_more_memory(case: Case, than: Case) -> bool:
 
 def must_be_alone(kind: DeviceKind, concurrency: HostConcurrency) -> bool:
     """Return whether nothing else may be at work on a host while a device of ``kind`` is, also of other musters."""
-    return concurrency is HostConcurrency.EXCLUSIVE or (
+    # `both` will measure each device alone first; until it is built, a simulation of it has that half.
+    return concurrency in (HostConcurrency.EXCLUSIVE, HostConcurrency.BOTH) or (
         concurrency is HostConcurrency.CONCURRENT and kind is DeviceKind.CPU
     )
 

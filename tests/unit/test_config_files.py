@@ -65,4 +65,4 @@ def test_the_lab_has_its_hosts_and_their_own_settings() -> None:
     assert [host.name for host in config.hosts] == ["gpu01", "gpu02", "gpu03", "gpu04", "attic"]
     assert config.hosts[1].address == "gpu02.lab.example"
     assert config.hosts[-1].connection(config.defaults).python == "/opt/muster/bin/python"
-    assert [config.sampling_for(host).max_steps for host in config.hosts] == [100, 100, 100, 100, 30]
+    assert [config.measure_for(host).sampling.max_steps for host in config.hosts] == [100, 100, 100, 100, 30]

@@ -102,9 +102,7 @@ WRONG = {
 
 #: What is in the grammar and not built.
 NOT_BUILT = {
-    "measure": SMALL + "measure: {processes: 3}\n",
-    "policy_wait": SMALL + "policy: {busy: wait}\n",
-    "policy_skip": SMALL + "policy: {busy: skip}\n",
+    "host_concurrency": SMALL + "policy: {host_concurrency: both}\n",
     "store": SMALL + "store: postgresql+psycopg://lab.example/muster\n",
     "schedule": SMALL + "schedule: {cron: 0 3 * * *, timezone: Europe/Berlin, jitter: 5m}\n",
     "notify": SMALL + "notify: {command: [mail, ops], on: failure}\n",
@@ -226,7 +224,7 @@ def test_without_hosts_it_is_this_machine_with_its_cpu_and_any_gpu() -> None:
 def test_the_seed_s_protocol_is_the_default() -> None:
     config = load().config
 
-    assert config.sampling_for(config.hosts[0]) == Sampling(warmup=10, min_steps=100, max_steps=100)
+    assert config.measure_for(config.hosts[0]).sampling == Sampling(warmup=10, min_steps=100, max_steps=100)
     assert [one.value for one in config.workloads[0].passes] == ["forward", "forward_backward"]
     assert config.workloads[0].batch_size == (128,)
 
@@ -282,7 +280,7 @@ def test_an_override_of_steps_displaces_until_and_the_reverse() -> None:
     assert load("measure.steps=7", text=until).config.measure.sampling.max_steps == 7
     found = load("measure.until.relative_ci=2%", "hosts.0.measure.until.relative_ci=3%", text=steps).config
     assert found.measure.sampling.relative_ci == 0.02
-    assert found.sampling_for(found.hosts[0]).relative_ci == 0.03
+    assert found.measure_for(found.hosts[0]).sampling.relative_ci == 0.03
 
 
 def test_taking_until_away_leaves_steps_alone() -> None:

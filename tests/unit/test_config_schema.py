@@ -122,7 +122,7 @@ def test_a_host_changes_the_keys_of_measure_that_it_names(
 ) -> None:
     config = a_config(measure=lab, hosts=[{"name": "a", "devices": "cpu", "measure": host}])
 
-    assert config.sampling_for(config.hosts[0]) == expected
+    assert config.measure_for(config.hosts[0]).sampling == expected
 
 
 def test_measuring_a_given_number_of_steps_is_not_until() -> None:

@@ -60,6 +60,48 @@ def test_sequential_finishes_a_device_first() -> None:
     assert _short(plan) == ["a forward", "a forward_backward", "b forward", "b forward_backward"]
 
 
+def _short_processes(plan: Plan) -> list[str]:
+    return [f"{item.case.device.host} {item.case.workload.pass_.value} {item.case.process}" for item in plan.cases]
+
+
+def test_several_processes_go_round_and_round_with_everything_else_in_between() -> None:
+    config = _config(measure={"processes": 2})
+
+    assert _short_processes(_plan(config)) == [
+        "a forward 1", "b forward 1", "a forward_backward 1", "b forward_backward 1",
+        "a forward 2", "b forward 2", "a forward_backward 2", "b forward_backward 2",
+    ]  # fmt: skip
+
+
+def test_one_device_after_the_other_still_has_other_workloads_between_the_processes_of_one() -> None:
+    config = _config(measure={"processes": 2}, policy={"order": "sequential"})
+
+    assert _short_processes(_plan(config)) == [
+        "a forward 1", "a forward_backward 1", "a forward 2", "a forward_backward 2",
+        "b forward 1", "b forward_backward 1", "b forward 2", "b forward_backward 2",
+    ]  # fmt: skip
+
+
+def test_a_host_may_have_another_number_of_processes() -> None:
+    config = _config(
+        hosts=[{"name": "a", "devices": "cpu", "measure": {"processes": 3}}, {"name": "b", "devices": "cpu"}],
+        workloads=[{"model": "alexnet", "passes": "forward"}],
+    )
+
+    assert _short_processes(_plan(config)) == ["a forward 1", "b forward 1", "a forward 2", "a forward 3"]
+
+
+def test_the_first_process_has_the_key_of_a_case_without_others() -> None:
+    alone, several = _plan(_config()), _plan(_config(measure={"processes": 2}))
+
+    assert [item.case for item in several.cases[:4]] == [item.case for item in alone.cases]
+    assert len({item.case.key for item in several.cases}) == 8
+    assert _short_processes(_plan(_config(measure={"processes": 2}), "process=2", "host=a")) == [
+        "a forward 2",
+        "a forward_backward 2",
+    ]
+
+
 def test_random_is_the_same_for_the_same_seed_and_another_for_another() -> None:
     workloads = [{"model": "alexnet", "batch_size": list(range(1, 20))}]
     first, again, other = (

@@ -91,7 +91,7 @@ def test_foreign_keys_hold(migrated: sqlalchemy.Connection) -> None:
 NEXT_STEP = """
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision = "0003", "0002"
+revision, down_revision = "0004", "0003"
 def upgrade():
     with op.batch_alter_table("runs") as runs:
         runs.add_column(sa.Column("colour", sa.String, nullable=False, server_default="red"))
@@ -103,10 +103,10 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The muster of tomorrow, which knows one more step; returns the file of that step."""
     folder = tmp_path / "100% of the steps"
     shutil.copytree(migrate.MIGRATIONS, folder)
-    step = folder / "versions" / "0003_colour.py"
+    step = folder / "versions" / "0004_colour.py"
     step.write_text(NEXT_STEP)
     monkeypatch.setattr(migrate, "MIGRATIONS", folder)
-    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "0003"))
+    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "0004"))
     return step
 
 
@@ -131,7 +131,7 @@ def test_an_older_store_is_migrated_when_it_is_opened(older: Path, next_version:
     with open_store(f"sqlite:///{older}", create=create) as store:
         assert store.run("latest").cases[0].result == a_result()
     assert answer(older, "SELECT colour FROM runs") == "red"
-    assert answer(older, "SELECT version_num FROM alembic_version") == "0003"
+    assert answer(older, "SELECT version_num FROM alembic_version") == "0004"
 
 
 def test_a_step_that_fails_leaves_the_older_store_as_it_was(
@@ -150,7 +150,11 @@ def test_an_older_store_is_not_migrated_while_a_run_uses_it(older: Path, next_ve
         pytest.raises(StoreBusyError, match=r"run 7f3a01 .* is using this store"),
     ):
         open_store(f"sqlite:///{older}", create=False)
-    assert answer(older, "SELECT version_num FROM alembic_version") == "0002"
+    assert answer(older, "SELECT version_num FROM alembic_version") == "0003"
+
+
+#: Columns of cases and attempts that the first version had not.
+LATER = {"batch_size", "process", "company", "doubts", "telemetry"}
 
 
 @pytest.fixture
@@ -168,10 +172,11 @@ def first_version(tmp_path: Path) -> Path:
         case, result = a_case(), a_result()
         run = {name: value for name, value in rows.run_values(a_new_run("7f3a01")).items() if name != "rerun_of"}
         connection.execute(insert(RUNS).values(run))
-        connection.execute(insert(CASES).values(rows.case_values("7f3a01", 0, case)))
+        planned = {name: value for name, value in rows.case_values("7f3a01", 0, case).items() if name not in LATER}
+        connection.execute(insert(CASES).values(planned))
         environment = rows.environment_values(result.environment)
         connection.execute(insert(ENVIRONMENTS).values(environment))
-        attempt = {name: value for name, value in rows.attempt_values(result).items() if name != "batch_size"}
+        attempt = {name: value for name, value in rows.attempt_values(result).items() if name not in LATER}
         attempt = {"case_id": 1, "environment_hash": environment["hash"], **attempt}
         connection.execute(insert(ATTEMPTS).values(attempt))
         connection.execute(insert(SAMPLES), rows.sample_values(1, result))

@@ -39,11 +39,12 @@ def _lines(made: Plan) -> list[str]:
     from orchestrator.cli.output import seconds
     from orchestrator.report.workloads import in_words
 
+    several = {planned.case.device.id for planned in made.cases if planned.case.process > 1}
     rows = [
         (
             str(number),
             planned.case.device.id,
-            in_words(planned.case.workload),
+            in_words(planned.case.workload) + _which_process(planned, several),
             _steps(planned),
             seconds(planned.estimate_s) if planned.estimate_s is not None else _why_not(planned),
         )
@@ -54,6 +55,10 @@ def _lines(made: Plan) -> list[str]:
         "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4])) for row in rows
     ]
     return [*lines, _total(made)]
+
+
+def _which_process(planned: PlannedCase, several: set[str]) -> str:
+    return f" process {planned.case.process}" if planned.case.device.id in several else ""
 
 
 def _steps(planned: PlannedCase) -> str:
