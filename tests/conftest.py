@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 from typing import TYPE_CHECKING
 
 import hypothesis
+import pynvml
 import pytest
 
 from orchestrator.cluster.driver import TOKEN_ENVIRONMENT
 from orchestrator.cluster.local import LocalCluster
+from tests import nvml
 from tests.builders import a_device
 from workers import lease, spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from orchestrator.cluster.base import ClusterHandle
 
@@ -58,3 +62,23 @@ def ray_cluster() -> Iterator[ClusterHandle]:
         loop.run_until_complete(context.__aexit__(None, None, None))
     finally:
         loop.close()
+
+
+@pytest.fixture(scope="session")
+def _stub_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return nvml.compiled(tmp_path_factory.mktemp("nvml"))
+    except LookupError as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def stub_nvml(_stub_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nvml.StubNvml:
+    """Four cards that are none, which nvidia-ml-py finds in this process until the test is over."""
+    stub = nvml.StubNvml(_stub_library, tmp_path / "nvml.txt")
+    monkeypatch.setenv(nvml.STATE, stub.environment[nvml.STATE])
+    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(stub.library)))
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    return stub
