@@ -22,7 +22,7 @@ from orchestrator.results import Attempt, CaseResult
 from workers.protocol import Progress, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.dispatch.messages import Command, Event
     from orchestrator.dispatch.settings import DispatchSettings
@@ -44,6 +44,13 @@ class Recorder(Protocol):
 
     def put_aside(self, run_id: str, command: PutAside) -> None:
         """Keep that a device or host gets no cases for a while."""
+
+
+class Judge(Protocol):
+    """Who says what a result's evidence comes to, repeatably."""
+
+    def __call__(self, case: Case, result: Result, earlier: Sequence[Result]) -> Result:
+        """Return the result with its verdict and doubts; ``earlier`` are those of the same case's other processes."""
 
 
 class Listener(Protocol):
@@ -93,7 +100,8 @@ class Runner:
     A result is committed before the dispatcher hears of it, so before its device gets the next case; only then may its
     agent forget it. When the store fails, no new case is started, running ones end as they do, and what could not be
     kept is in :class:`Outcome` and in the spools of the hosts. ``earlier`` is what is known of the cases of a run that
-    is gone on with, by key: also of those that have ended, for a host may still keep results of theirs.
+    is gone on with, by key: also of those that have ended, for a host may still keep results of theirs. ``judge`` says
+    what speaks against a figure, before it is kept and before the dispatcher hears of it.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class Runner:
         listeners: Sequence[Listener] = (),
         stopper: Stopper | None = None,
         earlier: Mapping[str, CaseResult] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self._run_id = run_id
         self._engine = engine
@@ -117,7 +126,11 @@ class Runner:
         known_before = earlier or {}
         for key in self._results.keys() & known_before.keys():
             self._results[key] = dataclasses.replace(known_before[key], verdict=None, reason=None)
-        self._device_ids = {key: known.case.device.id for key, known in {**known_before, **self._results}.items()}
+        self._cases = {key: known.case for key, known in {**known_before, **self._results}.items()}
+        self._judge = judge
+        self._processes: dict[tuple[object, ...], list[str]] = {}
+        for case in cases:
+            self._processes.setdefault(_apart_from_process(case), []).append(case.key)
         before = {
             key: max(attempt.number for attempt in (*known.attempts, *known.superseded))
             for key, known in self._results.items()
@@ -158,12 +171,26 @@ class Runner:
 
     async def _handle(self, event: Event) -> None:
         if isinstance(event, CaseFinished | ResultRecovered):
+            event = dataclasses.replace(event, result=self._judged(event.result))
             await self._take(event.result, is_wanted=self._dispatcher.awaits(event.case_key, event.attempt))
         # A store that has just failed stops the run before the device gets another case, and after it had this result.
         stop = self._stopper.take(event.at)
         if stop is not None:
             self._tell(stop)
         await self._carry_out(self._dispatcher.handle(event, stop=stop))
+
+    def _judged(self, result: Result) -> Result:
+        """Return the result with what speaks against it, before anybody keeps it or decides by it."""
+        if self._judge is None:
+            return result
+        case = self._cases[result.case_key]
+        return self._judge(case, result, tuple(self._of_other_processes(case)))
+
+    def _of_other_processes(self, case: Case) -> Iterator[Result]:
+        for key in self._processes.get(_apart_from_process(case), ()):
+            known = self._results[key]
+            if key != case.key and known.result is not None and known.result.verdict.has_figure:
+                yield known.result
 
     async def _take(self, result: Result, *, is_wanted: bool) -> None:
         """Make a result durable, then let its agent forget it; one that nobody awaits any more is kept apart.
@@ -177,7 +204,7 @@ class Runner:
         else:
             self._record(lambda: self._recorder.save_late(self._run_id, result))
         if self._store_error is None:
-            device_id = self._device_ids[result.case_key]
+            device_id = self._cases[result.case_key].device.id
             await self._engine.start(
                 AcknowledgeResult(device_id=device_id, case_key=result.case_key, attempt=result.attempt)
             )
@@ -229,6 +256,10 @@ class Runner:
     def _tell(self, news: Event | Progress | Command) -> None:
         for listener in self._listeners:
             listener.heard(news)
+
+
+def _apart_from_process(case: Case) -> tuple[object, ...]:
+    return case.device.id, case.workload, case.company
 
 
 def _without_result(command: RecordAttempt) -> Result:

@@ -78,13 +78,17 @@ class PooledCase:
 def pooled(cases: Iterable[CaseResult]) -> tuple[PooledCase, ...]:
     """Return the cases of a run by device, workload and company, in the order of their first processes.
 
-    Two devices in one place, one after the other, are two: identity is the device's id and its UUID.
+    Two devices in one place, one after the other, are two: identity is the device's id and its UUID. Of one process
+    there is one case in a pool; the same once more opens another.
     """
-    groups: dict[tuple[str, str | None, Workload, Company | None, int], list[CaseResult]] = {}
+    groups: dict[tuple[object, ...], list[CaseResult]] = {}
     for known in cases:
         case = known.case
-        key = (case.device.id, case.device.uuid, case.workload, case.company, case.method_version)
-        groups.setdefault(key, []).append(known)
+        same = (case.device.id, case.device.uuid, case.workload, case.company, case.method_version)
+        again = 0
+        while any(other.case.process == case.process for other in groups.get((*same, again), ())):
+            again += 1
+        groups.setdefault((*same, again), []).append(known)
     return tuple(
         PooledCase(cases=tuple(sorted(group, key=lambda known: known.case.process))) for group in groups.values()
     )

@@ -1,4 +1,8 @@
-"""What a series of step times says: its summary, and the rates that follow from it."""
+"""What a series of step times says: its summary, how well it is known, and the rates that follow from it.
+
+Steps that follow each other share caches, clocks and temperature: they are not independent, and intervals made as if
+they were are too narrow. So every interval here counts the samples for as many as they are worth.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,20 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-#: The 0.975 quantile of the standard normal distribution; Abramowitz & Stegun, table 26.1.
-_NORMAL_975: Final = 1.959963984540054
+    from numpy.typing import NDArray
 
-#: The 0.975 quantile of Student's t for 1 to 9 degrees of freedom, where the series below is not exact enough;
-#: Abramowitz & Stegun, table 26.10, with two more digits from its closed forms 26.7.3 and 26.7.4.
-_T_975_OF_FEW: Final = (12.70620, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+#: What makes the median absolute deviation an estimate of a normal distribution's standard deviation: one over its
+#: 0.75 quantile. Rousseeuw & Croux, "Alternatives to the Median Absolute Deviation", JASA 88 (1993).
+MAD_TO_SD: Final = 1.482602218505602
+
+#: Resampled series that an interval is made of; Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), 14.3,
+#: ask for at least 1000.
+RESAMPLES: Final = 2000
+
+#: Numbers that are resampled at once, so that a long series does not fill the memory.
+_MOST_AT_ONCE: Final = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,9 +42,21 @@ class Summary:
     p5_ms: float
     p95_ms: float
     min_ms: float
+    #: The median distance from the median.
+    mad_ms: float
+    #: How many independent samples would know the mean as well, from 1 to ``count``.
+    effective_count: float
     #: The 95 % confidence interval of the mean; ``None`` for a single sample, which says nothing of its spread.
     ci95_low_ms: float | None
     ci95_high_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
 
 
 def summarise(samples_ms: Sequence[float]) -> Summary:
@@ -43,7 +65,9 @@ def summarise(samples_ms: Sequence[float]) -> Summary:
     Mean and population standard deviation are those of TensorFlow r0.11's ``alexnet_benchmark.py``
     (``sqrt(sum(d * d) / n - mean * mean)``), in the two-pass form that loses no digits. Percentiles interpolate
     between order statistics: definition 7 of Hyndman & Fan, "Sample Quantiles in Statistical Packages", The American
-    Statistician 50 (1996), numpy's default.
+    Statistician 50 (1996), numpy's default. The interval is ``mean +/- t * s / sqrt(e)`` with the sample deviation s
+    and the effective count e in place of the count: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2, and
+    :func:`effective_count`.
 
     Raises ValueError for no samples, and for one that is not a finite positive number.
     """
@@ -54,7 +78,8 @@ def summarise(samples_ms: Sequence[float]) -> Summary:
         raise ValueError("every sample must be a finite positive number of milliseconds")
     mean, sd = float(samples.mean()), float(samples.std())
     p5, median, p95 = (float(value) for value in np.percentile(samples, (5, 50, 95)))
-    half_width = _half_width(sd, samples.size)
+    effective = effective_count(samples_ms)
+    half_width = _half_width(sd, samples.size, effective)
     return Summary(
         count=int(samples.size),
         mean_ms=mean,
@@ -63,30 +88,117 @@ def summarise(samples_ms: Sequence[float]) -> Summary:
         p5_ms=p5,
         p95_ms=p95,
         min_ms=float(samples.min()),
+        mad_ms=float(np.median(np.abs(samples - median))),
+        effective_count=effective,
         ci95_low_ms=None if half_width is None else mean - half_width,
         ci95_high_ms=None if half_width is None else mean + half_width,
     )
 
 
-def student_t_975(degrees: int) -> float:
-    """Return the 0.975 quantile of Student's t distribution, within 0.001 % of its exact value.
+def robust_sd(samples: Sequence[float]) -> float:
+    """Return the standard deviation that a normal distribution with this median absolute deviation has."""
+    values = np.asarray(samples, dtype=np.float64)
+    return MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
 
-    From 10 degrees of freedom on by the asymptotic series of Abramowitz & Stegun, Handbook of Mathematical Functions
-    (1964), 26.7.5; below that from their table. Raises ValueError for less than one degree.
+
+def effective_count(samples: Sequence[float]) -> float:
+    """Return how many independent samples would know the mean as well as these, from 1 to their number.
+
+    ``n / (1 + 2 * (r1 + r2 + ...))`` with the autocorrelations r, summed in pairs while a pair's sum is positive and
+    not allowed to rise: the initial monotone sequence of Geyer, "Practical Markov Chain Monte Carlo", Statistical
+    Science 7 (1992), 3.3. Steps that avoid each other (r1 < 0) count for no more than they are.
     """
+    values = np.asarray(samples, dtype=np.float64)
+    if values.size < 4:
+        return float(values.size)
+    away = values - values.mean()
+    variance = float(away @ away)
+    # Rounding alone makes series of one value look correlated.
+    if variance <= (1e-9 * float(np.abs(values).max())) ** 2 * values.size:
+        return float(values.size)
+    spectrum = np.fft.rfft(away, 2 * values.size)
+    correlation = np.fft.irfft(spectrum * np.conj(spectrum))[: values.size] / variance
+    pairs = correlation[: values.size // 2 * 2].reshape(-1, 2).sum(axis=1)
+    ends = np.flatnonzero(pairs <= 0)
+    kept = np.minimum.accumulate(pairs[: ends[0] if ends.size else pairs.size])
+    return float(np.clip(values.size / max(2 * float(kept.sum()) - 1, 1.0), 1.0, values.size))
+
+
+def block_length(count: int, effective: float) -> int:
+    """Return how many consecutive samples a bootstrap keeps together, of ``count`` that are worth ``effective``.
+
+    Twice the length over which samples remember each other, and ``count ** (1/3)`` at least, the order that is best for
+    a mean (Hall, Horowitz & Jing, "On blocking rules for the bootstrap with dependent data", Biometrika 82, 1995).
+    """
+    return max(1, min(count, max(math.ceil(2 * count / effective), round(math.pow(count, 1 / 3)))))
+
+
+def resampled(
+    samples: Sequence[float],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> NDArray[np.float64]:
+    """Return ``statistic`` of ``resamples`` series drawn from ``samples`` in blocks, the same ones for the same seed.
+
+    The circular block bootstrap: Politis & Romano, "A circular block-resampling procedure for stationary data" (1992).
+    ``statistic`` takes an array of series, one a row, and gives one value a row.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    length = 1 if values.size < 4 else block_length(values.size, effective_count(samples))
+    blocks = -(-values.size // length)
+    random = np.random.default_rng(seed)
+    at_once = max(1, _MOST_AT_ONCE // values.size)
+    found = []
+    for begin in range(0, resamples, at_once):
+        rows = min(at_once, resamples - begin)
+        starts = random.integers(0, values.size, size=(rows, blocks, 1))
+        places = (starts + np.arange(length)) % values.size
+        found.append(statistic(values[places.reshape(rows, -1)[:, : values.size]]))
+    return np.concatenate(found)
+
+
+def median_interval(samples_ms: Sequence[float], *, seed: int = 0) -> Interval | None:
+    """Return the 95 % interval of the median, by percentiles of :func:`resampled`; ``None`` for a single sample."""
+    return _interval(samples_ms, lambda rows: np.median(rows, axis=1), seed)
+
+
+def mean_interval(samples_ms: Sequence[float], *, seed: int = 0) -> Interval | None:
+    """Return the 95 % interval of the mean, by percentiles of :func:`resampled`; ``None`` for a single sample."""
+    return _interval(samples_ms, lambda rows: rows.mean(axis=1), seed)
+
+
+def _interval(
+    samples_ms: Sequence[float], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
+) -> Interval | None:
+    if len(samples_ms) < 2:
+        return None
+    low, high = np.percentile(resampled(samples_ms, statistic, seed=seed), (2.5, 97.5))
+    return Interval(low=float(low), high=float(high))
+
+
+def samples_needed(samples_ms: Sequence[float], relative_ci: float) -> int | None:
+    """Return how many samples like these know the mean to ``relative_ci`` of it (half its 95 % interval).
+
+    ``(1.96 * s / (relative_ci * mean)) ** 2`` independent ones (NIST/SEMATECH e-Handbook, 7.2.2.2), times what each of
+    these is worth less. ``None`` for a single sample. Raises ValueError where ``relative_ci`` is not positive.
+    """
+    _require_positive(relative_ci=relative_ci)
+    if len(samples_ms) < 2:
+        return None
+    values = np.asarray(samples_ms, dtype=np.float64)
+    independent = (student_t_975(10**9) * float(values.std(ddof=1)) / (relative_ci * float(values.mean()))) ** 2
+    return max(2, math.ceil(independent * values.size / effective_count(samples_ms)))
+
+
+def student_t_975(degrees: float) -> float:
+    """Return the 0.975 quantile of Student's t distribution; raises ValueError for less than one degree of freedom."""
     if degrees < 1:
         raise ValueError(f"Student's t needs at least one degree of freedom, not {degrees}")
-    if degrees <= len(_T_975_OF_FEW):
-        return _T_975_OF_FEW[degrees - 1]
-    x = _NORMAL_975
-    terms = (
-        x,
-        (x**3 + x) / 4,
-        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
-    )
-    return math.fsum(term / degrees**power for power, term in enumerate(terms))
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.975))
 
 
 def images_per_s(batch_size: int, step_ms: float) -> float:
@@ -118,14 +230,12 @@ def share_of_peak(flops: float, peak_flops: float) -> float:
     return flops / peak_flops
 
 
-def _half_width(population_sd: float, count: int) -> float | None:
-    """Half the 95 % interval of a mean: ``t * s / sqrt(n)`` with the sample deviation ``s = sd * sqrt(n / (n - 1))``.
-
-    NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2, Confidence Limits for the Mean.
-    """
+def _half_width(population_sd: float, count: int, effective: float) -> float | None:
+    """Half the 95 % interval of a mean of ``count`` samples that are worth ``effective``."""
     if count < 2:
         return None
-    return student_t_975(count - 1) * population_sd / math.sqrt(count - 1)
+    sample_sd = population_sd * math.sqrt(count / (count - 1))
+    return student_t_975(max(effective - 1, 1.0)) * sample_sd / math.sqrt(effective)
 
 
 def _require_positive(**given: float) -> None:

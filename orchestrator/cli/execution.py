@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import time
 import uuid
 from dataclasses import dataclass, field, replace
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
     from orchestrator.cluster.base import Cluster
     from orchestrator.config.load import Loaded
+    from orchestrator.config.quality import QualityConfig
     from orchestrator.config.schema import Config
     from orchestrator.inventory import Inventory
     from orchestrator.planning import Plan
     from orchestrator.store.repository import Store
-    from workers.protocol import Case
+    from workers.protocol import Case, Result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +112,12 @@ async def _execute(order: Order) -> Executed:
         store_error=outcome.store_error,
         spent_s=clock.laps,
     )
+
+
+def _judged(quality: QualityConfig, case: Case, result: Result, earlier: Sequence[Result]) -> Result:
+    from orchestrator.analysis.evidence import judged  # numpy: not before there is something to judge
+
+    return judged(case, result, quality, earlier)
 
 
 async def _reached(order: Order, view: progress.ProgressView, stack: contextlib.AsyncExitStack) -> Cluster | None:
@@ -225,6 +233,7 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
                 listeners=(view,),
                 stopper=stopper,
                 earlier=earlier,
+                judge=functools.partial(_judged, config.quality),
             )
             outcome = await runner.run()
             clock.lap("run the cases")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.analysis.references import Reference
     from orchestrator.report.columns import Field
     from orchestrator.report.entries import Entry, EntryDefinition
-    from orchestrator.results import Run
+    from orchestrator.results import NoiseFloor, Run
 
 _STATES: Final = {RunState.RUNNING: "still running", RunState.FINISHED: None, RunState.INTERRUPTED: "interrupted"}
 
@@ -30,6 +30,7 @@ def build_table(
     relative_to: str | None = None,
     wide: bool = False,
     store: str | None = None,
+    floors: Sequence[NoiseFloor] = (),
 ) -> Table:
     """Return the table of a run.
 
@@ -42,11 +43,12 @@ def build_table(
     names a device, as the table shows it or as ``host/device``, and adds for each pass how many times as fast each
     row is, in images a second: against the chosen device's row of the same workload, or else its only row of the
     same model. ``store`` is the URL that the commands in the notes have to name; ``None`` where they need not.
+    ``floors`` are the noise floors of devices that are known.
 
     Raises :class:`orchestrator.errors.UsageError` where no row, or rows of more than one device, answer to
     ``relative_to``.
     """
-    ours, theirs = measured(run), published(references)
+    ours, theirs = measured(run, floors), published(references)
     entries = (*ours, *theirs)
     fields = (*seed_fields(), *(wide_fields() if wide else ()), *_ratio_fields(entries, relative_to))
     return Table(

@@ -107,12 +107,52 @@ def _pass_fields(pass_: Pass) -> tuple[Field, ...]:
         _statistic(pass_, "p5_ms", "p5 (ms)", "ms", lambda summary: summary.p5_ms),
         _statistic(pass_, "p95_ms", "p95 (ms)", "ms", lambda summary: summary.p95_ms),
         _statistic(pass_, "min_ms", "min (ms)", "ms", lambda summary: summary.min_ms),
+        _statistic(pass_, "mad_ms", "MAD (ms)", "ms", lambda summary: summary.mad_ms),
+        _statistic(pass_, "effective_samples", "effective samples", None, lambda summary: summary.effective_count),
         _statistic(pass_, "ci95_low_ms", "95 % CI low (ms)", "ms", lambda summary: summary.ci95_low_ms),
         _statistic(pass_, "ci95_high_ms", "95 % CI high (ms)", "ms", lambda summary: summary.ci95_high_ms),
+        _processes_field(pass_),
+        _evidence(pass_, "between_sd_percent", "sd between processes (%)", "%", _between_sd),
+        _evidence(pass_, "noise_floor_percent", "noise floor (%)", "%", _noise_floor),
+        _evidence(pass_, "energy_j", "energy a batch (J)", "J", _energy),
+        _rate(pass_, "images_per_j", "images/J", "1/J", _images_per_j),
         _rate(pass_, "images_per_s", "images/s", "1/s", _images_per_s),
         _rate(pass_, "effective_tflops", "effective TFLOP/s", "TFLOP/s", _effective_tflops),
         _rate(pass_, "share_of_peak_percent", "share of peak (%)", "%", _share_of_peak_percent),
     )
+
+
+def _processes_field(pass_: Pass) -> Field:
+    def cell(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        return _figure(timing.processes) if timing.processes else _missing(timing.reason or "a published row")
+
+    return Field(column=_right(pass_, "processes", "processes", None), cell=cell)
+
+
+def _evidence(pass_: Pass, key: str, heading: str, unit: str, figure: Callable[[Timing], float | str]) -> Field:
+    """A figure from beside the samples; a ``str`` in its place says why there is none."""
+
+    def cell(_: int, entry: Entry) -> Cell:
+        timing = entry.timing(pass_)
+        if timing.summary is None:
+            return _missing(timing.reason or "a published row")
+        value = figure(timing)
+        return _missing(value) if isinstance(value, str) else _figure(value)
+
+    return Field(column=_right(pass_, key, heading, unit), cell=cell)
+
+
+def _between_sd(timing: Timing) -> float | str:
+    return "one process only: measure.processes" if timing.between_sd is None else 100 * timing.between_sd
+
+
+def _noise_floor(timing: Timing) -> float | str:
+    return "not measured: muster noise CONFIG" if timing.noise_floor is None else 100 * timing.noise_floor
+
+
+def _energy(timing: Timing) -> float | str:
+    return timing.energy_reason or "not counted" if timing.joules_per_step is None else timing.joules_per_step
 
 
 def _attempts_field(pass_: Pass) -> Field:
@@ -152,6 +192,15 @@ def _rate(pass_: Pass, key: str, heading: str, unit: str, figure: Callable[[Entr
 def _images_per_s(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
     batch_size = entry.batch_size(pass_)
     return _NO_BATCH if batch_size is None else statistics.images_per_s(batch_size, mean_ms)
+
+
+def _images_per_j(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+    batch_size, timing = entry.batch_size(pass_), entry.timing(pass_)
+    if batch_size is None:
+        return _NO_BATCH
+    if timing.joules_per_step is None:
+        return timing.energy_reason or "not counted"
+    return batch_size / timing.joules_per_step
 
 
 def _effective_tflops(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:

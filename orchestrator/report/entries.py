@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.analysis import statistics
+from orchestrator.analysis.noise import floor_for, floor_share, pooled_between_sd
+from orchestrator.analysis.pooling import pooled
 from orchestrator.report.figures import mean_and_sd, memory_size, rounded
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Link, RowKind
@@ -14,13 +16,15 @@ from workers import models
 from workers.protocol import Compiler, DeviceKind, Environment, Fetch, Layout, Pass, Precision, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from orchestrator.analysis.pooling import PooledCase
     from orchestrator.analysis.references import PublishedFigure, Reference
     from orchestrator.analysis.statistics import Summary
     from orchestrator.report.table import CellValue
-    from orchestrator.results import CaseResult, Run
-    from workers.protocol import Device, Workload
+    from orchestrator.results import CaseResult, NoiseFloor, Run
+    from workers.protocol import Device, Result, Workload
+    from workers.telemetry.series import Doubt
 
 NOT_ASKED: Final = "not asked"
 NOT_ENDED: Final = "not ended"
@@ -53,6 +57,17 @@ class Timing:
     attempts: int | None = None
     #: The batch that was measured, where it was searched for and found.
     batch_size: int | None = None
+    #: What speaks against the figure.
+    doubts: tuple[Doubt, ...] = ()
+    #: Fresh processes whose steps the figure is of; 0 for a published one, and where there is none.
+    processes: int = 0
+    #: Standard deviation of the processes' medians, as a share of their mean; ``None`` for fewer than two.
+    between_sd: float | None = None
+    #: What the device took for one step, joules; ``None`` with a reason where it was not counted.
+    joules_per_step: float | None = None
+    energy_reason: str | None = None
+    #: By how much a figure must differ from another of this device to be another; ``None`` where nobody measured it.
+    noise_floor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,9 +143,12 @@ class Entry:
         return (("seeks_largest", True), *found)
 
 
-def measured(run: Run) -> tuple[Entry, ...]:
-    """Return an entry for each device and workload of a run, its passes side by side; devices in the plan's order."""
-    return tuple(_entry(run, tuple(cases)) for cases in _grouped(run.cases))
+def measured(run: Run, floors: Sequence[NoiseFloor] = ()) -> tuple[Entry, ...]:
+    """Return an entry for each device and workload of a run, its passes side by side; devices in the plan's order.
+
+    Several processes of a case are one figure, of all their steps. ``floors`` are the noise floors that are known.
+    """
+    return tuple(_entry(run, tuple(row), floors) for row in _grouped(pooled(run.cases)))
 
 
 def published(references: Sequence[Reference]) -> tuple[Entry, ...]:
@@ -141,11 +159,11 @@ def published(references: Sequence[Reference]) -> tuple[Entry, ...]:
 # --- grouping --------------------------------------------------------------------------------------------------
 
 
-def _grouped(cases: Sequence[CaseResult]) -> list[list[CaseResult]]:
+def _grouped(cases: Sequence[PooledCase]) -> list[list[PooledCase]]:
     """Cases that differ in their pass alone stand together; a pass that is there already opens a row of its own."""
-    devices: dict[str, list[list[CaseResult]]] = {}
+    devices: dict[str, list[list[PooledCase]]] = {}
     for case in cases:
-        rows = devices.setdefault(case.case.device.id, [])
+        rows = devices.setdefault(case.device.id, [])
         row = next((row for row in rows if _has_room(row, case)), None)
         if row is None:
             rows.append([case])
@@ -154,10 +172,12 @@ def _grouped(cases: Sequence[CaseResult]) -> list[list[CaseResult]]:
     return [row for rows in devices.values() for row in rows]
 
 
-def _has_room(row: Sequence[CaseResult], case: CaseResult) -> bool:
-    workload = case.case.workload
+def _has_room(row: Sequence[PooledCase], case: PooledCase) -> bool:
+    workload = case.workload
     return all(
-        replace(other.case.workload, pass_=workload.pass_) == workload and other.case.workload.pass_ != workload.pass_
+        replace(other.workload, pass_=workload.pass_) == workload
+        and other.workload.pass_ != workload.pass_
+        and other.company is case.company
         for other in row
     )
 
@@ -165,12 +185,14 @@ def _has_room(row: Sequence[CaseResult], case: CaseResult) -> bool:
 # --- measured rows ---------------------------------------------------------------------------------------------
 
 
-def _entry(run: Run, cases: Sequence[CaseResult]) -> Entry:
-    device, workload = cases[0].case.device, cases[0].case.workload
-    by_pass = {case.case.workload.pass_: replace(_timing(run, case), attempts=len(case.attempts)) for case in cases}
+def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) -> Entry:
+    device, workload = pools[0].device, pools[0].workload
+    by_pass = {pool.workload.pass_: _with_tries(_timing(run, pool, floors), pool) for pool in pools}
+    cases = tuple(case for pool in pools for case in pool.cases)
     forward, forward_backward = (
         by_pass.get(pass_, Timing(text=NOT_ASKED, reason="this pass was not asked for")) for pass_ in Pass
     )
+    said = (*_details(run, device, workload, cases, by_pass), *_processes(by_pass), *_tries(by_pass))
     return Entry(
         kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
         device_name=device.name or device.selector,
@@ -178,35 +200,77 @@ def _entry(run: Run, cases: Sequence[CaseResult]) -> Entry:
         definition=_definition(workload, {timing.batch_size for timing in by_pass.values()}),
         forward=forward,
         forward_backward=forward_backward,
-        details=" / ".join((*_details(run, device, workload, cases, by_pass), *_tries(by_pass), *_reasons(by_pass))),
+        details=" / ".join((*said, *_reasons(by_pass))),
         host=device.host,
         selector=device.selector,
         device_id=device.id,
-        cases=tuple(cases),
+        cases=cases,
     )
 
 
-def _timing(run: Run, case: CaseResult) -> Timing:
-    if case.verdict is None:
+def _with_tries(timing: Timing, pool: PooledCase) -> Timing:
+    return replace(timing, attempts=sum(len(case.attempts) for case in pool.cases))
+
+
+def _timing(run: Run, pool: PooledCase, floors: Sequence[NoiseFloor]) -> Timing:
+    verdict, measured = pool.verdict, tuple(result for result in pool.measured if result.samples_ms)
+    if verdict is None:
         return _unended(run)
-    result = case.result
-    if not case.verdict.has_figure:
-        reason = case.reason or "no reason was recorded"
-        return Timing(text=case.verdict.value, verdict=case.verdict, reason=reason)
-    if result is None or not result.samples_ms:
-        return Timing(text="no samples", verdict=case.verdict, reason="no samples were recorded")
-    summary = statistics.summarise(result.samples_ms)
+    if not verdict.has_figure:
+        reason = _first(case.reason for case in pool.cases) or "no reason was recorded"
+        return Timing(text=verdict.value, verdict=verdict, reason=reason)
+    if not measured:
+        return Timing(text="no samples", verdict=verdict, reason="no samples were recorded")
+    summary = statistics.summarise(pool.samples_ms)
+    spread = pooled_between_sd([pool.processes_ms])
+    joules, energy_reason = _joules_per_step(measured)
+    floor = floor_for(floors, pool.device, pool.workload)
+    count = len(measured)
     return Timing(
-        text=_figure_text(summary, case.verdict),
+        text=_figure_text(summary, verdict),
         mean_ms=summary.mean_ms,
         sd_ms=summary.sd_ms if summary.count > 1 else None,
-        verdict=case.verdict,
-        reason=case.reason,
+        verdict=verdict,
+        reason=_why_doubtful(pool, verdict),
         summary=summary,
-        peak_flops=result.peak_flops,
-        peak_reason=result.peak_reason,
-        batch_size=result.batch_size,
+        peak_flops=_middle([result.peak_flops for result in measured]),
+        peak_reason=_first(result.peak_reason for result in measured),
+        batch_size=measured[-1].batch_size,
+        doubts=tuple({doubt.text: doubt for result in measured for doubt in result.doubts}.values()),
+        processes=count,
+        between_sd=None if spread is None else spread[0],
+        joules_per_step=joules,
+        energy_reason=energy_reason,
+        noise_floor=None if floor is None else floor_share(floor.between_sd, floor.processes, count, count),
     )
+
+
+def _first(reasons: Iterable[str | None]) -> str | None:
+    return next((reason for reason in reasons if reason), None)
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    known = sorted(value for value in values if value is not None)
+    return known[(len(known) - 1) // 2] if known else None
+
+
+def _why_doubtful(pool: PooledCase, verdict: Verdict) -> str | None:
+    """Return why the figure is doubtful, or that some of its processes have none."""
+    doubtful = _first(case.reason for case in pool.cases if case.verdict is verdict)
+    failed = [case for case in pool.cases if case.verdict is not None and not case.verdict.has_figure]
+    if not failed:
+        return doubtful
+    lost = f"{len(failed)} of {len(pool.cases)} processes without a figure: {failed[0].reason or 'no reason'}"
+    return f"{doubtful}; {lost}" if doubtful else lost
+
+
+def _joules_per_step(measured: Sequence[Result]) -> tuple[float | None, str | None]:
+    """Return what a step took of all processes' counted ones; where one was not counted, why."""
+    counted = [result.telemetry.energy if result.telemetry is not None else None for result in measured]
+    joules = [energy.joules for energy in counted if energy is not None and energy.joules is not None]
+    if len(joules) < len(counted):
+        return None, _first(energy.reason for energy in counted if energy is not None) or "nobody looked"
+    return sum(joules) / sum(len(result.samples_ms) for result in measured), None
 
 
 def _unended(run: Run) -> Timing:
@@ -305,13 +369,24 @@ def _versioned(prefix: str, environment: Environment, fact: str) -> str | None:
     return None if value is None else f"{prefix}{value}"
 
 
+def _processes(by_pass: dict[Pass, Timing]) -> tuple[str, ...]:
+    """How many fresh processes a figure is of, and how far apart they were."""
+    return _said({pass_: _spread(timing) for pass_, timing in by_pass.items()})
+
+
+def _spread(timing: Timing) -> str | None:
+    if timing.between_sd is None:
+        return None
+    return f"{timing.processes} processes, sd between them {100 * timing.between_sd:.2g} %"
+
+
 def _tries(by_pass: dict[Pass, Timing]) -> tuple[str, ...]:
     """How often figures were tried for, where once was not enough."""
     return _said({pass_: _attempts(timing) for pass_, timing in by_pass.items()})
 
 
 def _attempts(timing: Timing) -> str | None:
-    is_late = timing.mean_ms is not None and timing.attempts is not None and timing.attempts > 1
+    is_late = timing.mean_ms is not None and timing.attempts is not None and timing.attempts > max(timing.processes, 1)
     return f"{timing.attempts} attempts" if is_late else None
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.analysis.outliers import odd_ones
+from orchestrator.analysis.pooling import pooled
 from orchestrator.report.entries import shortened
 from orchestrator.report.figures import rows
 from orchestrator.report.remedies import remedies
+from orchestrator.report.workloads import in_words
 from workers.protocol import Pass
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from orchestrator.results import Run
 
 SIMULATED: Final = "Simulated: the figures of this run's rows are invented; nothing was measured."
+
+#: Devices that are not like their equals; more would bury the table.
+_MOST_ODD: Final = 10
 
 #: What two rows must share to be compared, and how the notes call it.
 _COMPARED: Final = (
@@ -35,7 +41,13 @@ def notes(
 
     ``store`` is the URL that the commands have to name.
     """
-    said = [*_long_reasons(ours), *remedies(run, ours, store=store), *_about_references(ours, references)]
+    said = [
+        *_long_reasons(ours),
+        *_odd_ones(run),
+        *_noise_floors(ours),
+        *remedies(run, ours, store=store),
+        *_about_references(ours, references),
+    ]
     if run.simulated:
         said.insert(0, SIMULATED)
     return tuple(said)
@@ -50,6 +62,36 @@ def _long_reasons(ours: Sequence[Entry]) -> list[str]:
             if " ".join(reason.split()) != shortened(reason):
                 found.setdefault(reason, []).append(number)
     return [f"{rows(numbers)}: {reason}" for reason, numbers in found.items()]
+
+
+def _odd_ones(run: Run) -> list[str]:
+    """Each device that is not like its peers: the largest difference first, and few of them."""
+    found = sorted(odd_ones(pooled(run.cases)), key=lambda odd: -abs(odd.z))
+    said = [
+        f"{odd.pooled.device.id} is {100 * abs(odd.share):.2g} % {'slower' if odd.share < 0 else 'faster'} than"
+        f" the median of {odd.peers} equal ones (robust z {odd.z:.1f}): {in_words(odd.pooled.workload)}."
+        for odd in found[:_MOST_ODD]
+    ]
+    rest = len(found) - _MOST_ODD
+    return said if rest <= 0 else [*said, f"… and {rest} more that differ from their equals."]
+
+
+def _noise_floors(ours: Sequence[Entry]) -> list[str]:
+    """What differences mean nothing, by row, where it was measured."""
+    floors: dict[str, list[int]] = {}
+    for number, entry in enumerate(ours, start=1):
+        known = {pass_: entry.timing(pass_).noise_floor for pass_ in Pass}
+        words = ", ".join(
+            f"{pass_.value.replace('_', '-')} {100 * floor:.2g} %"
+            for pass_, floor in known.items()
+            if floor is not None
+        )
+        if words:
+            floors.setdefault(words, []).append(number)
+    return [
+        f"{rows(numbers)}: noise floor {words}; what differs by less is not different."
+        for words, numbers in floors.items()
+    ]
 
 
 def _about_references(ours: Sequence[Entry], references: Sequence[Reference]) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import jsonschema
@@ -186,6 +187,8 @@ def is_everyday(value: Any) -> bool:
         return all(map(is_everyday, value))
     if isinstance(value, float):
         return math.isfinite(value) and len(repr(value)) < 18
+    if isinstance(value, str):  # 1e3 is text to YAML 1.1, which PyYAML writes, and a number to people and YAML 1.2
+        return re.fullmatch(r"[-+]?[0-9]+[eE][-+]?[0-9]+", value) is None
     return not isinstance(value, int) or abs(value) < 10**18
 
 

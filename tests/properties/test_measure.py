@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.measure import measure, stopped_by, t_quantile
+from orchestrator.analysis import statistics as on_the_head
+from workers.measure import StoppingRule, effective_count, measure, stopped_by, t_quantile
 from workers.protocol import SampleBatch, Sampling, StoppedBy
 
 #: Whole milliseconds, so that the fake clock adds them without rounding.
@@ -77,7 +80,8 @@ def test_sampling_ends_at_the_first_sample_that_satisfies_the_rule(sampling: Sam
     if found.stopped_by is StoppedBy.PRECISION:
         assert sampling.relative_ci is not None
         assert len(samples) >= sampling.min_steps
-        half_width = t_quantile(len(samples) - 1) * statistics.stdev(samples) / math.sqrt(len(samples))
+        worth = effective_count(samples)
+        half_width = t_quantile(max(round(worth) - 1, 1)) * statistics.stdev(samples) / math.sqrt(worth)
         assert half_width <= sampling.relative_ci * statistics.fmean(samples) * (1 + 1e-6) + 1e-6
 
 
@@ -85,3 +89,38 @@ def test_sampling_ends_at_the_first_sample_that_satisfies_the_rule(sampling: Sam
 @given(freedom=st.integers(1, 10_000))
 def test_more_samples_never_need_a_wider_quantile(freedom: int) -> None:
     assert t_quantile(freedom) > t_quantile(freedom + 1) > statistics.NormalDist().inv_cdf(0.975)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=80))
+def test_head_and_hosts_agree_on_what_samples_are_worth(samples: list[float]) -> None:
+    worth = effective_count(samples)
+    assert 1 <= worth <= len(samples)
+    assert worth == pytest.approx(on_the_head.effective_count(samples), rel=1e-6)
+
+
+def memory_of(rho: float, count: int, seed: int) -> list[float]:
+    """Return steps of 100 ms with 5 % of noise, each of which remembers that share of the one before."""
+    chance, away, found = random.Random(seed), 0.0, []
+    for _ in range(count):
+        away = rho * away + math.sqrt(1 - rho * rho) * chance.gauss(0, 5)
+        found.append(100 + away)
+    return found
+
+
+@pytest.mark.parametrize(("rho", "least"), [(0.0, 0.9), (0.5, 0.88), (0.8, 0.85)])
+def test_the_mean_is_known_as_well_as_was_asked_also_of_steps_that_remember_each_other(
+    rho: float, least: float
+) -> None:
+    sampling = Sampling(warmup=0, min_steps=30, max_steps=5000, relative_ci=0.01)
+    close = 0
+    for seed in range(200):
+        left = iter(memory_of(rho, 5000, seed))
+        rule = StoppingRule(sampling)
+        taken = []
+        while True:
+            taken.append(next(left))
+            if rule.add(taken[-1]) is not None:
+                break
+        close += abs(statistics.fmean(taken) / 100 - 1) <= 0.01
+    assert close / 200 >= least
