@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: The order in which a newcomer needs them; a command that is not named here comes after these.
-ORDER: Final = ("init", "check", "devices", "plan", "run", "runs", "show", "resume", "rerun", "quarantine", "cluster")
+ORDER: Final = (
+    "init", "check", "devices", "plan", "run", "runs", "show", "resume", "rerun", "compare", "baseline", "noise",
+    "quarantine", "cluster",
+)  # fmt: skip
 
 
 def _print_version(asked: bool) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show_executed(executed: Executed, report: ReportConfig, *, form: str, wide: bool) -> None:
     """Print the table on stdout; where it is kept and which commands come next on stderr."""
-    print_run(executed.run, report, form=form, wide=wide, store=executed.store)
+    print_run(executed.run, report, form=form, wide=wide, store=executed.store, floors=executed.floors)
     sys.stdout.flush()
     for line in _closing(executed):
         print(line, file=sys.stderr)

@@ -21,7 +21,7 @@ from orchestrator.cli.signals import Signals
 from orchestrator.diagnosis import is_fresh
 from orchestrator.errors import ExitCode, StoreError, UsageError
 from orchestrator.planning import continued, estimate_s, make_plan, with_cases_of, without_put_aside
-from orchestrator.results import CaseResult, NewRun, Run, RunState
+from orchestrator.results import CaseResult, NewRun, NoiseFloor, Run, RunState
 from orchestrator.runner import Outcome, Runner, Stopper
 from orchestrator.store import open_store
 from workers.protocol import Verdict
@@ -77,6 +77,8 @@ class Executed:
     exit_code: ExitCode
     #: What could not be kept, for the person to know; ``None`` when every result is in the store.
     store_error: StoreError | None = None
+    #: The noise floors that the store knows of.
+    floors: tuple[NoiseFloor, ...] = ()
     #: Seconds that each part of the head's work took, by name.
     spent_s: dict[str, float] = field(default_factory=dict)
 
@@ -104,14 +106,24 @@ async def _execute(order: Order) -> Executed:
             state = RunState.INTERRUPTED if stopped or outcome.store_error else RunState.FINISHED
             finished_at = _now()
             outcome = _finish(store, new.id, outcome, state, finished_at)
+            floors = _known_floors(store, simulated=order.simulate)
     clock.lap("close the store")
     return Executed(
         run=_as_run(new, outcome, state, finished_at),
         store=order.store,
         exit_code=_exit_code(outcome, stopped=stopped),
         store_error=outcome.store_error,
+        floors=floors,
         spent_s=clock.laps,
     )
+
+
+def _known_floors(store: Store, *, simulated: bool) -> tuple[NoiseFloor, ...]:
+    """Return the noise floors; none where the store has failed, for the table is worth more."""
+    try:
+        return store.noise_floors(simulated=simulated)
+    except StoreError:
+        return ()
 
 
 def _judged(quality: QualityConfig, case: Case, result: Result, earlier: Sequence[Result]) -> Result:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.options import DEFAULT_STORE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.config.schema import ReportConfig
     from orchestrator.report.table import Table
-    from orchestrator.results import Run
+    from orchestrator.results import NoiseFloor, Run
 
 
 def print_data(data: Any) -> None:
@@ -21,12 +23,20 @@ def print_data(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_run(run: Run, report: ReportConfig, *, form: str, wide: bool, store: str | None = None) -> None:
+def print_run(
+    run: Run,
+    report: ReportConfig,
+    *,
+    form: str,
+    wide: bool,
+    store: str | None = None,
+    floors: Sequence[NoiseFloor] = (),
+) -> None:
     """Print a run's table as the config's ``report`` asks for it; as JSON always with every column.
 
-    ``store`` is where the run is kept, for the commands in the notes.
+    ``store`` is where the run is kept, for the commands in the notes; ``floors`` are the noise floors that it knows.
     """
-    print_table(table_of(run, report, wide=wide or form == "json", store=store), form=form)
+    print_table(table_of(run, report, wide=wide or form == "json", store=store, floors=floors), form=form)
 
 
 def print_table(table: Table, *, form: str) -> None:
@@ -36,7 +46,14 @@ def print_table(table: Table, *, form: str) -> None:
     sys.stdout.write(renderers.load(form)(table, width=width(), color=has_color()))
 
 
-def table_of(run: Run, report: ReportConfig, *, wide: bool = False, store: str | None = None) -> Table:
+def table_of(
+    run: Run,
+    report: ReportConfig,
+    *,
+    wide: bool = False,
+    store: str | None = None,
+    floors: Sequence[NoiseFloor] = (),
+) -> Table:
     """Return a run's table; raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find."""
     # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
     from orchestrator.analysis import references
@@ -48,6 +65,7 @@ def table_of(run: Run, report: ReportConfig, *, wide: bool = False, store: str |
         relative_to=report.relative_to,
         wide=wide,
         store=None if store == DEFAULT_STORE else store,
+        floors=floors,
     )
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import RunNotFoundError, StoreError
-from orchestrator.results import Attempt, RunState
-from orchestrator.store import rows, sqlite
+from orchestrator.results import Attempt, Baseline, RunState
+from orchestrator.store import baselines, noise_floors, rows, sqlite
 from orchestrator.store.lock import this_process
 from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures
 from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, QUARANTINES, RUNS, SAMPLES
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Engine
 
-    from orchestrator.results import CaseResult, NewRun, Pace, Quarantine, Run, RunSummary
+    from orchestrator.results import CaseResult, NewRun, NoiseFloor, Pace, Quarantine, Run, RunSummary
     from orchestrator.store.location import Presence
     from orchestrator.store.lock import WriterLock
     from workers.protocol import Case, Result, Verdict, Workload
@@ -156,6 +156,36 @@ class Store:
         lasting = select(QUARANTINES).where(QUARANTINES.c.until > at, QUARANTINES.c.simulated == simulated)
         with self._reading() as connection:
             return tuple(map(rows.quarantine, connection.execute(lasting.order_by(QUARANTINES.c.target))))
+
+    def save_noise_floors(self, floors: Sequence[NoiseFloor], *, simulated: bool) -> None:
+        """Keep how far apart figures lie on devices; the newest one of a device and workload counts."""
+        with self._writing() as connection:
+            noise_floors.save(connection, floors, simulated=simulated)
+
+    def noise_floors(self, *, simulated: bool) -> tuple[NoiseFloor, ...]:
+        """Return the newest floor of each workload on each device. Simulated labs and real ones never mix."""
+        with self._reading() as connection:
+            return noise_floors.newest(connection, simulated=simulated)
+
+    def set_baseline(self, name: str, run: str, at: datetime.datetime) -> Baseline:
+        """Keep a run, named as for :meth:`run`, under a name of its own, which may have stood for another one before.
+
+        Raises RunNotFoundError.
+        """
+        with self._writing() as connection:
+            baseline = Baseline(name=name, run_id=self._resolved(connection, run), set_at=at)
+            baselines.put(connection, baseline)
+            return baseline
+
+    def baselines(self) -> tuple[Baseline, ...]:
+        """Return all baselines, by name."""
+        with self._reading() as connection:
+            return baselines.every(connection)
+
+    def remove_baseline(self, name: str) -> bool:
+        """Forget a baseline's name, and nothing of its run; return whether there was one."""
+        with self._writing() as connection:
+            return baselines.remove(connection, name)
 
     def runs(self) -> tuple[RunSummary, ...]:
         """Return every run, newest first. One that was never finished and that nobody works on is interrupted."""

@@ -28,6 +28,7 @@ def show(
     store_url = store or options.DEFAULT_STORE
     with open_store(store_url, create=False) as opened:
         run = opened.run(name)
+        floors = opened.noise_floors(simulated=run.simulated)
     form = "json" if json else form
     if attempts:
         print_table(attempts_table(run), form=form)
@@ -35,4 +36,4 @@ def show(
     sets, _ = options.from_typed(run.overrides)
     # Read as a simulation would, so that a run whose config this version could not carry out can still be shown.
     report = load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
-    print_run(run, report, form=form, wide=wide, store=store_url)
+    print_run(run, report, form=form, wide=wide, store=store_url, floors=floors)

@@ -1,0 +1,108 @@
+"""`muster compare`: what became slower or faster between two runs, and what else is different."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+from orchestrator.errors import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.comparison import Comparison
+    from orchestrator.report.table import Table
+    from orchestrator.results import Run
+
+Before = Annotated[
+    str,
+    typer.Argument(metavar="BEFORE", help="A run, or a baseline by its name; baseline:NAME is never a run."),
+]
+After = Annotated[str, typer.Argument(metavar="[NOW]", help="The run, or baseline, that is held against it.")]
+
+
+def compare(
+    before: Before,
+    after: After = "latest",
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            metavar="SHARE",
+            help="Slower by more than this is a regression: 3%. Without it: by more than each device's noise floor.",
+        ),
+    ] = None,
+    store: options.StoreUrl = None,
+    form: options.OutputFormat = "table",
+    json: options.Json = False,
+) -> int:
+    """Hold a run against another, or against a baseline; exit code 1 for a regression."""
+    from orchestrator.analysis.comparison import compare as compare_runs
+    from orchestrator.analysis.explanation import explain
+    from orchestrator.cli.sides import side
+    from orchestrator.report.comparison import comparison_table
+    from orchestrator.store import open_store
+
+    limit = None if threshold is None else _share(threshold)
+    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
+        old, old_name = side(opened, before)
+        new, new_name = side(opened, after)
+        _refuse_mixture(old, new)
+        floors = opened.noise_floors(simulated=new.simulated)
+    comparison = compare_runs(old.cases, new.cases, floors=floors)
+    differences = explain(comparison, old.cases, new.cases)
+
+    def table(*, only_changed: bool) -> Table:
+        return comparison_table(
+            comparison, differences, before=old_name, after=new_name, threshold=limit, only_changed=only_changed
+        )
+
+    _show(table(only_changed=False), table(only_changed=True), form="json" if json else form)
+    return _exit_code(comparison, limit)
+
+
+def _share(text: str) -> float:
+    """Return a share as it was typed, ``3%`` or ``0.03``; raises UsageError."""
+    from orchestrator.config.quantities import parse_share
+    from orchestrator.errors import UsageError
+
+    try:
+        return parse_share(text if text.endswith("%") else float(text))
+    except ValueError:
+        raise UsageError(f"--threshold {text}: expected a share", remedy="such as 3% or 0.03") from None
+
+
+def _refuse_mixture(old: Run, new: Run) -> None:
+    from orchestrator.errors import UsageError
+
+    if old.simulated != new.simulated:
+        made_up = old.id if old.simulated else new.id
+        raise UsageError(f"run {made_up} is simulated, and the other is not", remedy="compare two that are alike")
+    if old.id == new.id:
+        raise UsageError(f"both are run {old.id}", remedy="name another one: muster runs")
+
+
+def _show(whole: Table, changed: Table, *, form: str) -> None:
+    """Print the table; as Markdown what changed first, and the rest folded away, as a pull request wants it."""
+    from orchestrator.cli.output import print_table
+
+    if form != "md" or len(changed.rows) in (0, len(whole.rows)):
+        print_table(whole, form=form)
+        return
+    print_table(changed, form=form)
+    print(f"\n<details><summary>All {len(whole.rows)} cases</summary>\n")
+    print_table(_bare(whole), form=form)
+    print("\n</details>")
+
+
+def _bare(table: Table) -> Table:
+    """Return the table's rows alone: its title and notes stand above."""
+    import dataclasses
+
+    return dataclasses.replace(table, title="", notes=())
+
+
+def _exit_code(comparison: Comparison, threshold: float | None) -> ExitCode:
+    if comparison.regressions(threshold):
+        return ExitCode.FOUND
+    return ExitCode.OK if comparison.comparable else ExitCode.INCOMPLETE
