@@ -26,9 +26,10 @@ from workers.protocol import (
     Verdict,
     Workload,
 )
+from workers.telemetry.series import Series, Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def a_device(host: str = "localhost", selector: str = "cpu", **given: object) -> Device:
@@ -77,6 +78,19 @@ def a_result(case: Case | None = None, attempt: int = 1, **given: object) -> Res
         "duration_s": 1.5,
     }
     return Result(**{**defaults, **given})  # type: ignore[arg-type]
+
+
+def a_telemetry(window_s: tuple[float, float] | None = (10.0, 20.0), **readings: Sequence[float | None]) -> Telemetry:
+    """A reading a second over the counted steps, from their first whole second on; names with two underscores."""
+    count = max((len(values) for values in readings.values()), default=0)
+    begin_s, end_s = window_s or (None, None)
+    return Telemetry(
+        interval_s=1.0,
+        at_s=tuple((begin_s or 0.0) + 1 + second for second in range(count)),
+        series=tuple(Series(name=name.replace("__", "."), values=tuple(values)) for name, values in readings.items()),
+        measure_from_s=begin_s,
+        measure_to_s=end_s,
+    )
 
 
 def a_new_run(run_id: str = "7f3a01", *cases: Case, **given: object) -> NewRun:

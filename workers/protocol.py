@@ -45,6 +45,11 @@ class Verdict(str, enum.Enum):
         return self in _WITH_FIGURE
 
     @property
+    def is_doubtful(self) -> bool:
+        """True where the case was measured, and something speaks against the figure."""
+        return self.has_figure and self is not Verdict.OK
+
+    @property
     def is_final(self) -> bool:
         """True where going on with the run would not try the case again: it was not merely stopped or never begun."""
         return self not in _OPEN

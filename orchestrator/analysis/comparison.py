@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
@@ -135,7 +135,10 @@ def compare(
 
 
 def _by_work(cases: Iterable[CaseResult]) -> Mapping[tuple[object, ...], PooledCase]:
-    return {(each.device.id, each.workload, each.company): each for each in reversed(pooled(cases))}
+    found: dict[tuple[object, ...], PooledCase] = {}
+    for each in pooled(cases):
+        found.setdefault((each.device.id, each.workload, each.company), each)
+    return found
 
 
 def _device(device_id: str, compared: Sequence[tuple[ComparedCase, NDArray[np.float64]]]) -> DeviceChange:
@@ -152,20 +155,10 @@ def _device(device_id: str, compared: Sequence[tuple[ComparedCase, NDArray[np.fl
 def _compare(
     old: PooledCase | None, new: PooledCase | None, floors: Sequence[NoiseFloor]
 ) -> tuple[ComparedCase, NDArray[np.float64] | None]:
-    either = new or old
-    assert either is not None
-    reason = _why_not(old, new)
-    if reason is not None or old is None or new is None:
-        compared = ComparedCase(
-            device=either.device,
-            workload=either.workload,
-            company=either.company,
-            change=Change.NOT_COMPARABLE,
-            reason=reason,
-            before_ms=None if old is None else _middle_ms(old),
-            after_ms=None if new is None else _middle_ms(new),
-        )
-        return compared, None
+    if old is None or new is None:
+        return _apart(old, new, "only in the second run" if old is None else "only in the first run"), None
+    if (reason := _why_not(old, new)) is not None:
+        return _apart(old, new, reason), None
     before, after = _processes(old), _processes(new)
     ratio = _middle(after) / _middle(before)
     draws = _drawn(after, seed=1) / _drawn(before, seed=0)
@@ -190,6 +183,20 @@ def _compare(
     return compared, draws
 
 
+def _apart(old: PooledCase | None, new: PooledCase | None, reason: str) -> ComparedCase:
+    """Return a case whose figures are not of the same thing, or are not both there; each is told all the same."""
+    given = cast("PooledCase", new or old)
+    return ComparedCase(
+        device=given.device,
+        workload=given.workload,
+        company=given.company,
+        change=Change.NOT_COMPARABLE,
+        reason=reason,
+        before_ms=None if old is None else _middle_ms(old),
+        after_ms=None if new is None else _middle_ms(new),
+    )
+
+
 def _change(ratio: float, interval: Interval, p_value: float, floor: float) -> Change:
     # Faster by a share is as far from 1 as slower by the same: 1 / 1.05 and 1.05.
     is_beyond = max(ratio, 1 / ratio) - 1 > floor
@@ -199,10 +206,8 @@ def _change(ratio: float, interval: Interval, p_value: float, floor: float) -> C
     return Change.SLOWER if ratio > 1 else Change.FASTER
 
 
-def _why_not(old: PooledCase | None, new: PooledCase | None) -> str | None:
+def _why_not(old: PooledCase, new: PooledCase) -> str | None:
     """Return why two figures are not of the same thing, or are not there."""
-    if old is None or new is None:
-        return "only in the second run" if old is None else "only in the first run"
     if old.case.method_version != new.case.method_version:
         return f"time was taken by another method: {old.case.method_version} before, {new.case.method_version} now"
     if old.device.uuid != new.device.uuid:
@@ -249,16 +254,17 @@ def _middle(processes: Sequence[Sequence[float]]) -> float:
 
 def _drawn(processes: Sequence[Sequence[float]], *, seed: int) -> NDArray[np.float64]:
     """Return what the mean of medians might have been: processes drawn anew, and in each of them blocks of steps."""
-    medians = np.stack(
+    medians: NDArray[np.float64] = np.stack(
         [
             resampled(samples, lambda rows: np.median(rows, axis=1), seed=seed + 2 * number)
             for number, samples in enumerate(processes)
         ]
     )
     if len(processes) == 1:
-        return medians[0]
+        return medians.reshape(-1)
     chosen = np.random.default_rng(seed).integers(0, len(processes), size=medians.shape)
-    return np.asarray(np.mean(np.take_along_axis(medians, chosen, axis=0), axis=0), dtype=np.float64)
+    drawn: NDArray[np.float64] = np.take_along_axis(medians, chosen, axis=0).mean(axis=0)
+    return drawn
 
 
 def _interval(draws: NDArray[np.float64]) -> Interval:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LEAST_PEERS: Final = 4
 
 #: Iglewicz & Hoaglin, "How to Detect and Handle Outliers" (1993): modified z scores beyond 3.5 are outliers.
-MOST_Z: Final = 3.5
+_MOST_Z: Final = 3.5
 
 #: Differences below this share are not worth anybody's walk to the rack.
 LEAST_SHARE: Final = 2 * LEAST_FLOOR
@@ -43,13 +43,24 @@ def odd_ones(cases: Iterable[PooledCase]) -> tuple[OddOne, ...]:
 
     Equal are devices of one kind, name and size of memory (a CPU device: of as many cores) that were measured on the
     same workload and batch. The speed is one over the median step. The score is ``(x - median) / (1.4826 * MAD)``, with
-    a deviation of a third of :data:`LEAST_FLOOR` at least, so that equals which agree to a hair make no odd one.
+    a deviation of a third of :data:`LEAST_FLOOR` at least, so that equals which agree to a hair make no odd one. It
+    must be beyond :func:`most_z`.
     """
     groups: dict[tuple[object, ...], list[PooledCase]] = {}
     for pooled in cases:
         if pooled.samples_ms:
             groups.setdefault(_equal(pooled), []).append(pooled)
     return tuple(odd for group in groups.values() if len(group) >= LEAST_PEERS for odd in _odd_in(group))
+
+
+def most_z(peers: int) -> float:
+    """Return the score beyond which one of ``peers`` is odd: 3.5 of very many, and more of few.
+
+    As likely by chance as 3.5 of a normal distribution, by Student's t: few equals know their own spread badly.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    return float(stdtrit(peers - 1, ndtr(_MOST_Z)))
 
 
 def _equal(pooled: PooledCase) -> tuple[object, ...]:
@@ -62,9 +73,10 @@ def _odd_in(group: list[PooledCase]) -> list[OddOne]:
     speeds = np.array([1 / float(np.median(pooled.samples_ms)) for pooled in group])
     usual = float(np.median(speeds))
     deviation = max(robust_sd(speeds.tolist()) / usual, LEAST_FLOOR / 3)
+    limit = most_z(len(group))
     found = []
     for pooled, speed in zip(group, speeds.tolist(), strict=True):
         share = speed / usual - 1
-        if abs(share) / deviation > MOST_Z and abs(share) > LEAST_SHARE:
+        if abs(share) / deviation > limit and abs(share) > LEAST_SHARE:
             found.append(OddOne(pooled=pooled, peers=len(group), share=share, z=share / deviation))
     return found

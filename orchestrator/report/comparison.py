@@ -105,8 +105,7 @@ def _figure(value: float | None, reason: str | None) -> Cell:
 def _change(ratio: float | None, reason: str | None) -> Cell:
     if ratio is None:
         return Cell(text="", reason=reason)
-    percent = 100 * (ratio - 1)
-    return Cell(text=f"{percent:+.1f}", value=percent)
+    return Cell(text=_signed(ratio), value=100 * (ratio - 1))
 
 
 def _percent(share: float | None, reason: str | None) -> Cell:
@@ -121,15 +120,17 @@ def _p_value(value: float | None, reason: str | None) -> Cell:
 
 def _device_line(device: DeviceChange) -> str:
     cases = "1 case" if device.cases == 1 else f"geometric mean of {device.cases} cases"
-    return f"{device.device_id}: {_signed(device.ratio)} ({_range(device.ratio_interval)}), {cases}."
+    return f"{device.device_id}: {_signed(device.ratio)} % ({_range(device.ratio_interval)}), {cases}."
 
 
 def _signed(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+.1f} %"
+    """Return a change in percent; what rounds to nothing has no sign to mislead by."""
+    percent = round(100 * (ratio - 1), 1)
+    return f"{percent:+.1f}" if percent else "0.0"
 
 
 def _range(interval: Interval) -> str:
-    return f"95 %: {_signed(interval.low)} to {_signed(interval.high)}"
+    return f"95 %: {_signed(interval.low)} to {_signed(interval.high)} %"
 
 
 def _floor_notes(comparison: Comparison) -> list[str]:

@@ -89,7 +89,7 @@ def _with_processes(
 
 
 def _floors(run: Run) -> tuple[tuple[NoiseFloor, ...], tuple[str, ...]]:
-    """Return the floors of a run, and a line for each case that has none."""
+    """Return the floors of a run, and a line for each case that has none, or a doubtful one."""
     from orchestrator.analysis.noise import noise_floor
     from orchestrator.analysis.pooling import pooled
     from orchestrator.report.workloads import in_words
@@ -99,6 +99,14 @@ def _floors(run: Run) -> tuple[tuple[NoiseFloor, ...], tuple[str, ...]]:
         floor = noise_floor(each, run_id=run.id, measured_at=run.created_at)
         if floor is not None:
             found.append(floor)
+            doubtful = [
+                case.verdict.value for case in each.cases if case.verdict is not None and case.verdict.is_doubtful
+            ]
+            if doubtful:
+                lacking.append(
+                    f"{each.device.id}, {in_words(each.workload)}: {len(doubtful)} of {len(each.cases)} processes"
+                    f" were {' or '.join(dict.fromkeys(doubtful))}: the floor is wider than it need be; measure again."
+                )
         else:
             verdict = each.verdict.value if each.verdict is not None else "not ended"
             lacking.append(
