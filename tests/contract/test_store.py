@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RunNotFoundError, StoreBusyError, StoreError
-from orchestrator.results import NewRun, Pace, Quarantine, RunState
+from orchestrator.results import Baseline, NewRun, NoiseFloor, Pace, Quarantine, RunState
 from orchestrator.store import open_store
-from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_workload
+from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_telemetry, a_workload
 from workers.protocol import (
+    Company,
     Ending,
     Environment,
     Fact,
@@ -27,6 +28,7 @@ from workers.protocol import (
     StoppedBy,
     Verdict,
 )
+from workers.telemetry.series import Doubt, DoubtKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -551,3 +553,66 @@ def test_no_start_up_time_is_below_nothing(store: Store) -> None:
     store.save_attempt("7f3a01", a_result(case, samples_ms=(100.0,), warmup_ms=(), duration_s=0.05))
     [pace] = store.paces([case], simulated=False).values()
     assert pace.startup_s == 0.0
+
+
+# --- what comparisons rest on ------------------------------------------------------------------------------------
+
+
+def a_floor(device_id: str = "gpu01/gpu:0", **given: Any) -> NoiseFloor:
+    defaults: dict[str, Any] = {
+        "device_id": device_id,
+        "device_uuid": "GPU-1",
+        "workload": a_workload(),
+        "measured_at": NOON,
+        "run_id": "7f3a01",
+        "processes": 5,
+        "between_sd": 0.0123456789012345,
+        "within_sd": 0.004,
+    }
+    return NoiseFloor(**{**defaults, **given})
+
+
+def test_the_newest_noise_floor_of_a_device_and_workload_comes_back(store: Store) -> None:
+    older, newer = a_floor(), a_floor(between_sd=0.02, run_id="80bb02")
+    other_card, other_work = a_floor(device_uuid=None), a_floor(workload=a_workload(batch_size=64))
+    store.save_noise_floors([older, other_card, other_work], simulated=False)
+    store.save_noise_floors([newer], simulated=False)
+    assert set(store.noise_floors(simulated=False)) == {newer, other_card, other_work}
+
+
+def test_made_up_noise_floors_never_mix_with_real_ones(store: Store) -> None:
+    store.save_noise_floors([a_floor()], simulated=True)
+    store.save_noise_floors([], simulated=False)
+    assert store.noise_floors(simulated=False) == ()
+    assert store.noise_floors(simulated=True) == (a_floor(),)
+
+
+def test_a_baseline_stands_for_a_run_until_it_is_given_to_another_or_removed(store: Store) -> None:
+    for run_id in ("7f3a01", "80bb02"):
+        store.begin_run(a_new_run(run_id, a_case()))
+    assert store.set_baseline("night", "7f3", NOON) == Baseline(name="night", run_id="7f3a01", set_at=NOON)
+    store.set_baseline("good", "80bb02", NOON)
+    store.set_baseline("night", "80bb02", NOON)
+    assert [(one.name, one.run_id) for one in store.baselines()] == [("good", "80bb02"), ("night", "80bb02")]
+    assert store.remove_baseline("night")
+    assert not store.remove_baseline("night")
+    assert [one.name for one in store.baselines()] == ["good"]
+    assert store.run("80bb02").id == "80bb02"
+
+
+def test_a_baseline_of_no_run_is_refused(store: Store) -> None:
+    with pytest.raises(RunNotFoundError):
+        store.set_baseline("night", "nowhere", NOON)
+    assert store.baselines() == ()
+
+
+def test_processes_company_telemetry_and_doubts_come_back(store: Store) -> None:
+    case = dataclasses.replace(a_case(), process=3, company=Company.TOGETHER)
+    doubt = Doubt(kind=DoubtKind.CONTENDED, text="others used 38 %", value=0.38, limit=0.1)
+    seen = a_telemetry(cpu__others_percent=[38.0, None])
+    result = a_result(case, verdict=Verdict.CONTENDED, doubts=(doubt,), telemetry=seen)
+    store.begin_run(a_new_run("7f3a01", case))
+    store.save_attempt("7f3a01", result)
+    (kept,) = store.run("7f3a01").cases
+    assert kept.case == case
+    assert kept.result == result

@@ -9,15 +9,17 @@ from orchestrator.analysis import references
 from orchestrator.errors import UsageError
 from orchestrator.report.build import build_table
 from orchestrator.report.table import RowKind
-from orchestrator.results import Attempt, RunState
-from tests.builders import a_case, a_device, a_result, a_workload
+from orchestrator.results import Attempt, NoiseFloor, RunState
+from tests.builders import a_case, a_device, a_result, a_telemetry, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_lab_run, a_run, an_environment, both_passes
 from workers import models
 from workers.protocol import Compiler, Fetch, Layout, Pass, Precision, Verdict
+from workers.telemetry.series import Energy
 
 if TYPE_CHECKING:
     from orchestrator.report.table import Cell, Table
     from orchestrator.results import CaseResult
+    from workers.telemetry.series import Telemetry
 
 SEED = references.load(["seed"])
 
@@ -543,3 +545,88 @@ def test_a_name_that_several_devices_have_must_be_made_whole() -> None:
 def test_every_pass_can_stand_alone(pass_: Pass) -> None:
     table = build_table(a_run(a_case_result(a_case(workload=a_workload(pass_=pass_)))))
     assert only(table, f"{pass_.value}_ms").value == 100.0
+
+
+# --- several processes, and what was seen beside a figure --------------------------------------------------------
+
+
+def processes(*series: tuple[float, ...], **given: object) -> list[CaseResult]:
+    return [
+        a_case_result(
+            replace(a_case(), key=f"p{number}", process=number), **{"samples_ms": samples, "peak_flops": 1e12, **given}
+        )
+        for number, samples in enumerate(series, start=1)
+    ]
+
+
+def test_processes_of_a_case_are_one_figure_of_all_their_steps() -> None:
+    table = build_table(a_run(*processes((98.0, 100.0), (102.0, 104.0))), wide=True)
+    assert only(table, "forward_ms").value == 101.0
+    assert only(table, "forward_samples").value == 4
+    assert only(table, "forward_processes").value == 2
+    assert only(table, "forward_between_sd_percent").value == pytest.approx(100 * 2**0.5 * 2 / 101)
+    assert only(table, "forward_attempts").value == 2
+    assert " / 2 processes, sd between them 2.8 %" in only(table, "details").text
+    assert "attempts" not in only(table, "details").text
+
+
+def test_a_process_that_was_tried_again_is_told() -> None:
+    first, second = processes((98.0, 100.0), (102.0, 104.0))
+    second = replace(second, attempts=(second.attempts[0], second.attempts[0]))
+    assert only(build_table(a_run(first, second)), "details").text.endswith(" / 3 attempts")
+
+
+def test_a_process_without_a_figure_leaves_the_others_one_and_says_so() -> None:
+    fine, _ = processes((98.0, 100.0), (1.0,))
+    lost = replace(
+        processes((98.0,), (1.0,), verdict=Verdict.CRASHED, reason="ended by SIGSEGV")[1], verdict=Verdict.CRASHED
+    )
+    table = build_table(a_run(fine, lost))
+    assert only(table, "forward_ms").value == 99.0
+    assert only(table, "forward_ms").reason == "1 of 2 processes without a figure: ended by SIGSEGV"
+    noisy = replace(fine, verdict=Verdict.NOISY, reason="it spreads")
+    assert only(build_table(a_run(noisy, lost)), "forward_ms").reason == (
+        "it spreads; 1 of 2 processes without a figure: ended by SIGSEGV"
+    )
+
+
+def test_energy_is_of_one_batch_and_images_are_held_against_it() -> None:
+    seen = replace(a_telemetry(), energy=Energy(joules=64.0, source="rapl"))
+    table = build_table(a_run(*processes((98.0, 100.0), (102.0, 104.0), telemetry=seen)), wide=True)
+    assert only(table, "forward_energy_j").value == 32.0
+    assert only(table, "forward_images_per_j").value == 4.0
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "reason"),
+    [
+        (None, "nobody looked"),
+        (replace(a_telemetry(), energy=Energy(joules=None, reason="only root may read it")), "only root may read it"),
+    ],
+)
+def test_energy_that_was_not_counted_says_why(telemetry: Telemetry | None, reason: str) -> None:
+    table = build_table(a_run(*processes((98.0, 100.0), telemetry=telemetry)), wide=True)
+    for key in ("energy_j", "images_per_j"):
+        assert (only(table, f"forward_{key}").value, only(table, f"forward_{key}").reason) == (None, reason)
+
+
+def test_images_a_joule_need_a_batch() -> None:
+    seen = replace(a_telemetry(), energy=Energy(joules=64.0, source="rapl"))
+    case = a_case(workload=a_workload(seeks_largest=True))
+    table = build_table(a_run(a_case_result(case, samples_ms=(98.0, 100.0), telemetry=seen)), wide=True)
+    assert only(table, "forward_images_per_j").reason == "the batch that was measured is not known"
+
+
+def test_a_noise_floor_that_was_measured_stands_below_the_table() -> None:
+    floor = NoiseFloor(
+        device_id="localhost/cpu", device_uuid=None, workload=a_workload(), measured_at=a_run().created_at,
+        run_id="7f3a9c", processes=5, between_sd=0.01, within_sd=0.01,
+    )  # fmt: skip
+    table = build_table(a_run(*processes((98.0, 100.0))), wide=True, floors=[floor])
+    assert only(table, "forward_noise_floor_percent").value == pytest.approx(5.3, abs=0.01)
+    assert "Row 1: noise floor forward 5.3 %; what differs by less is not different." in table.notes
+    other = replace(floor, device_uuid="GPU-1")
+    without = only(
+        build_table(a_run(*processes((98.0, 100.0))), wide=True, floors=[other]), "forward_noise_floor_percent"
+    )
+    assert without.reason == "not measured: muster noise CONFIG"

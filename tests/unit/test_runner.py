@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.dispatch.messages import Command, Event
     from orchestrator.engine.base import Act, Occurrence
-    from orchestrator.runner import Listener
+    from orchestrator.runner import Judge, Listener
     from workers.protocol import Case, Result
 
 
@@ -85,6 +86,7 @@ def _run(
     listeners: Sequence[Listener] = (),
     settings: DispatchSettings | None = None,
     earlier: Mapping[str, CaseResult] | None = None,
+    judge: Judge | None = None,
 ) -> Outcome:
     async def drive() -> Outcome:
         runner = Runner(
@@ -96,6 +98,7 @@ def _run(
             listeners=(journal, *listeners),
             stopper=stopper,
             earlier=earlier,
+            judge=judge,
         )
         return await runner.run()
 
@@ -352,3 +355,39 @@ def test_a_stop_that_comes_with_a_result_comes_after_it() -> None:
     outcome = _run(_cases(), journal, stopper=stopper, listeners=(StopAtTheResult(),))
     assert [found.verdict for found in outcome.cases] == [Verdict.OK, Verdict.NOT_RUN]
     assert journal.lines[-2:] == ["r verdict h0-0 ok", "r verdict h0-1 not_run"]
+
+
+# --- what speaks against a figure --------------------------------------------------------------------------------
+
+
+class Doubting:
+    """Finds every figure noisy, and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, list[str]]] = []
+
+    def __call__(self, case: Case, result: Result, earlier: Sequence[Result]) -> Result:
+        self.seen.append((case.process, [other.case_key for other in earlier]))
+        return dataclasses.replace(result, verdict=Verdict.NOISY, reason="it spreads")
+
+
+def test_a_result_is_judged_before_it_is_kept_and_before_anything_is_decided() -> None:
+    journal = Journal()
+    outcome = _run(_cases(passes=1), journal, judge=Doubting())
+    assert [result.verdict for result in journal.attempts] == [Verdict.NOISY]
+    assert journal.verdicts == {"h0-0": Verdict.NOISY}
+    assert (outcome.cases[0].verdict, outcome.cases[0].reason) == (Verdict.NOISY, "it spreads")
+
+
+def test_a_doubtful_figure_is_not_tried_again() -> None:
+    journal = Journal()
+    _run(_cases(), journal, judge=Doubting(), settings=DispatchSettings(attempts=5))
+    assert [result.attempt for result in journal.attempts] == [1, 1]
+
+
+def test_the_judge_sees_the_figures_of_the_cases_other_processes() -> None:
+    first = _cases(passes=1)[0]
+    cases = [dataclasses.replace(first, key=f"p{process}", process=process) for process in (1, 2, 3)]
+    judge = Doubting()
+    _run([*cases, _cases(passes=2)[1]], Journal(), judge=judge)
+    assert judge.seen == [(1, []), (2, ["p1"]), (3, ["p1", "p2"]), (1, [])]
