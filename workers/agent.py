@@ -28,6 +28,7 @@ from workers import probe
 from workers.attempt import AttemptStory, Stop
 from workers.busy import LOOK_AGAIN_S, REMEDY, occupied
 from workers.codec import event_from_json, event_to_json, from_json, to_json
+from workers.gpufacts import gpu_facts
 from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
 from workers.largest import LargestStory, ProbeStory, Search, facts, failed, measuring, probing
@@ -135,7 +136,7 @@ class DeviceAgent:
             self._device.id, run_id=None if settings is None else settings.run_id, folder=spool_folder
         )
         self._news = _News()
-        self._host_facts = _HostFacts(self._device.host)
+        self._host_facts = _HostFacts(self._device)
         self._is_idle = threading.Condition()
         end_orphans()  # an agent that was killed may have left something on the device
         self._turn: _Turn | None = None
@@ -572,11 +573,18 @@ class _News:
             return sorted((item for item in kept if item[0] > after), key=lambda item: item[0])
 
 
+def _of_device(device: Device) -> Environment:
+    """Return how a GPU is made and set; a CPU device is told of by its host."""
+    if device.kind is DeviceKind.CPU:
+        return Environment()
+    return Environment(facts=tuple(sorted(gpu_facts(device.uuid).items())))
+
+
 class _HostFacts:
     """The probe's facts, gathered beside the first case so that it need not wait for them."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._found = Environment(
             facts=(("host.probe", Fact(value=None, reason=f"no answer within {_PROBE_TIMEOUT_S:g} s")),)
         )
@@ -589,6 +597,6 @@ class _HostFacts:
 
     def _probe(self) -> None:
         try:
-            self._found = probe.host_report(self._host).environment
+            self._found = probe.host_report(self._device.host).environment.merged(_of_device(self._device))
         except Exception as error:  # facts are worth having, but never worth a result
             self._found = Environment(facts=(("host.probe", Fact(value=None, reason=str(error))),))

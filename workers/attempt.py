@@ -177,7 +177,7 @@ class AttemptStory:
             peak_flops=finished.peak_flops,
             peak_reason=finished.peak_reason,
             phases=finished.phases,
-            environment=host.merged(self._environment),
+            environment=host.merged(self._environment).merged(finished.environment),
             ending=ending,
             started_at=started_at,
             duration_s=duration_s,

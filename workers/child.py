@@ -20,6 +20,7 @@ from workers import frameworks, models
 from workers.codec import CodecError, event_to_json, from_json
 from workers.cpulist import format_cpulist
 from workers.frameworks.base import UnsupportedError, WrongDeviceError
+from workers.gpufacts import library_facts
 from workers.headroom import limit_data
 from workers.measure import Measurement, measure
 from workers.protocol import (
@@ -113,6 +114,7 @@ def run(request: AttemptRequest, emit: Callable[[ChildEvent], None]) -> Finished
         peak_flops=peak_flops,
         peak_reason=peak_reason,
         phases=phases.timings(),
+        environment=_libraries(request.case.device),
     )
 
 
@@ -151,6 +153,13 @@ def _visible_gpu(device: Device) -> str:
     if device.uuid is None:
         raise DeviceMissingError(f"{device.selector} has no UUID to be found by")
     return device.uuid
+
+
+def _libraries(device: Device) -> Environment:
+    """Return the versions of the libraries that a GPU's steps have loaded: which ones, shows only afterwards."""
+    if device.kind is DeviceKind.CPU:
+        return Environment()
+    return Environment(facts=tuple(sorted(library_facts().items())))
 
 
 def _check_version(request: AttemptRequest) -> None:

@@ -38,7 +38,7 @@ def gpus_by_nvml(root: Path = Path("/")) -> tuple[tuple[GpuReport, ...], str | N
         return (), reason, Fact(value=None, reason=reason)
     try:
         found = [_gpu(pynvml, index, root) for index in range(pynvml.nvmlDeviceGetCount())]
-        driver = Fact(value=_text(pynvml.nvmlSystemGetDriverVersion()))
+        driver = Fact(value=text(pynvml.nvmlSystemGetDriverVersion()))
     except pynvml.NVMLError as error:
         return (), f"NVML failed: {error}", Fact(value=None, reason=str(error))
     finally:
@@ -51,7 +51,7 @@ def _gpu(nvml: Any, index: int, root: Path) -> GpuReport | str:
     """Return the GPU of that index, or why it cannot be used."""
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        uuid, name = _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))
+        uuid, name = text(nvml.nvmlDeviceGetUUID(handle)), text(nvml.nvmlDeviceGetName(handle))
     except nvml.NVMLError as error:
         return f"GPU {index}: {error}"
     # Devices that share the host's memory have none of their own to tell of.
@@ -65,7 +65,7 @@ def _state(nvml: Any, handle: Any, root: Path) -> GpuState:
         persistence=_fact(*asked(nvml, lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)))),
         ecc=_fact(*asked(nvml, lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0]))),
         utilization=_fact(*asked(nvml, lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu))),
-        numa_node=_numa_node(nvml, handle, root),
+        numa_node=numa_node(nvml, handle, root),
         processes=processes,
         processes_reason=processes_reason,
     )
@@ -83,17 +83,17 @@ def _fact(value: bool | int | None, reason: str | None) -> Fact:
     return Fact(value=value, reason=reason)
 
 
-def _numa_node(nvml: Any, handle: Any, root: Path) -> Fact:
+def numa_node(nvml: Any, handle: Any, root: Path) -> Fact:
     """Return the node that the kernel puts the GPU's slot in; it says -1 on machines that have but one."""
-    slot, reason = asked(nvml, lambda: _text(nvml.nvmlDeviceGetPciInfo(handle).busId))
+    slot, reason = asked(nvml, lambda: text(nvml.nvmlDeviceGetPciInfo(handle).busId))
     if slot is None:
         return Fact(value=None, reason=reason)
     domain, _, rest = slot.lower().partition(":")
     try:
-        text = (root / "sys/bus/pci/devices" / f"{domain[-_DOMAIN_DIGITS:]}:{rest}" / "numa_node").read_text()
+        found = (root / "sys/bus/pci/devices" / f"{domain[-_DOMAIN_DIGITS:]}:{rest}" / "numa_node").read_text()
     except OSError as error:
         return Fact(value=None, reason=f"the kernel does not tell: {error.strerror}")
-    node = text.strip()
+    node = found.strip()
     return Fact(value=int(node)) if node.isdecimal() else Fact(value=None, reason="the kernel knows of no NUMA node")
 
 
@@ -128,6 +128,6 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
     """Old NVML bindings answer in bytes."""
     return value.decode() if isinstance(value, bytes) else value

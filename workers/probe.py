@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 from workers import frameworks
 from workers.codec import to_json
 from workers.condition import condition_facts
+from workers.cpufacts import cpu_setting_facts
 from workers.cpulist import format_cpulist, parse_cpulist
 from workers.gpus import gpus_by_nvml
 from workers.memory import MemoryModule, installed_memory, memory_text, parse_modules
 from workers.protocol import CpuReport, Environment, Fact, FrameworkReport, HostReport
-from workers.version import VERSION
+from workers.version import VERSION, commit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,9 +131,7 @@ def _cpu(root: Path) -> tuple[CpuReport, dict[str, Fact]]:
         "cpu.cores": Fact(value=format_cpulist(cores)),
         "cpu.sockets": _fact(info.sockets, "/proc/cpuinfo has no physical ids"),
         "cpu.numa_nodes": _fact(len(numa) or None, "/sys/devices/system/node has none"),
-        "cpu.governor": _fact(
-            _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"), "the kernel offers no governor"
-        ),
+        **cpu_setting_facts(root),
         "memory.bytes": _fact(kernel_bytes, "/proc/meminfo has no MemTotal"),
         "memory.limit_bytes": _fact(limit, "no limit"),
         "memory.type": _fact(kind, modules_reason),
@@ -207,6 +206,7 @@ def software_facts(variables: Mapping[str, str]) -> dict[str, Fact]:
     return {
         "python.version": Fact(value=platform.python_version()),
         "package.muster": Fact(value=VERSION),
+        "muster.commit": _fact(commit(), "muster was not installed from a commit, and does not run from a checkout"),
         **{f"package.{name}": _fact(package_version(name), "not installed") for name in PACKAGES},
         **{f"env.{name}": Fact(value=value) for name, value in variables.items() if name.startswith(VARIABLE_PREFIXES)},
     }

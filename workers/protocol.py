@@ -335,6 +335,8 @@ class Finished:
     peak_flops: float | None = None
     peak_reason: str | None = None
     phases: tuple[PhaseTiming, ...] = ()
+    #: What is known only once the steps have run: the libraries that they loaded.
+    environment: Environment = field(default_factory=Environment)
 
 
 ChildEvent: TypeAlias = PhaseEntered | Started | SampleBatch | Finished

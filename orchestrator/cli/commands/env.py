@@ -1,0 +1,48 @@
+"""`muster env`: where a run's figures were taken, fact by fact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.report.environments import TakenIn
+
+
+def env(
+    name: options.RunName = "latest",
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Of one device, host/selector, or of one host.")
+    ] = None,
+    store: options.StoreUrl = None,
+    form: options.OutputFormat = "table",
+    json: options.Json = False,
+) -> None:
+    """Show the environments of a run: hardware, settings, versions, variables, and where they differ."""
+    from orchestrator.cli.output import print_data, print_table
+    from orchestrator.errors import UsageError
+    from orchestrator.report.environments import environments, environments_table
+    from orchestrator.store import open_store
+
+    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
+        run = opened.run(name)
+    found = environments(run, device)
+    if not found:
+        there = ", ".join(dict.fromkeys(case.case.device.id for case in run.cases))
+        of = "" if device is None else f" of {device}"
+        raise UsageError(f"run {run.id} kept no environment{of}", remedy=f"its devices: {there or 'none'}")
+    if json:
+        print_data({"run_id": run.id, "environments": [_data(each) for each in found]})
+        return
+    print_table(environments_table(run, found), form=form)
+
+
+def _data(taken_in: TakenIn) -> dict[str, object]:
+    return {
+        "hash": taken_in.hash,
+        "devices": list(taken_in.device_ids),
+        "facts": {name: {"value": fact.value, "reason": fact.reason} for name, fact in taken_in.environment.facts},
+    }
