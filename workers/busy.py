@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 #: How long the cores of a CPU device are looked at, seconds: thirty of the kernel's ticks.
 LOOK_S: Final = 0.3
+
+#: A card that works for nobody in sight is looked at again after so long: the driver's share is one of up to the last
+#: second (nvml.h, ``nvmlUtilization_t``), in which our own last child may still have been at work.
+GPU_LOOK_S: Final = 1.5
 
 #: Seconds between two looks at a device that is waited for.
 LOOK_AGAIN_S: Final = 5.0
@@ -41,7 +45,7 @@ def occupied(device: Device, *, above: float, pause: Callable[[float], object]) 
     """
     if device.kind is DeviceKind.CPU:
         return _occupied_cores(device.cores or tuple(os.sched_getaffinity(0)), above, pause)
-    return _occupied_gpu(device, above)
+    return _occupied_gpu(device, above, pause)
 
 
 # --- processors ------------------------------------------------------------------------------------------------
@@ -102,7 +106,7 @@ def _share(share: float) -> str:
 # --- GPUs ------------------------------------------------------------------------------------------------------
 
 
-def _occupied_gpu(device: Device, above: float) -> str | None:
+def _occupied_gpu(device: Device, above: float, pause: Callable[[float], object]) -> str | None:
     try:
         import pynvml  # guarded: a host without GPUs need not have it
 
@@ -115,17 +119,28 @@ def _occupied_gpu(device: Device, above: float) -> str | None:
         handle, _ = asked(pynvml, lambda: pynvml.nvmlDeviceGetHandleByUUID(device.uuid or ""))
         if handle is None:
             return None
-        running, _ = asked(pynvml, lambda: processes_on(pynvml, handle, only_computing=True))
-        use, _ = asked(pynvml, lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+        found = _on_card(pynvml, handle, above)
+        if found == _unseen(above):
+            pause(GPU_LOOK_S)
+            found = _on_card(pynvml, handle, above)
+        return found
     finally:
         pynvml.nvmlShutdown()
+
+
+def _on_card(nvml: Any, handle: Any, above: float) -> str | None:
+    """Return who computes on a card, or that it works for somebody who is not shown."""
+    running, _ = asked(nvml, lambda: processes_on(nvml, handle, only_computing=True))
+    use, _ = asked(nvml, lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu))
     others = [process for process in running or () if not _is_child(process.pid)]
     if others:
         named = ", ".join(map(_on_gpu, others[:_MOST_NAMED]))
         return f"{named} {'computes' if len(others) == 1 else 'compute'} on it"
-    if use is not None and use >= above * 100 and not running:
-        return f"somebody who cannot be seen from here uses {_share(above)} of it or more"
-    return None
+    return _unseen(above) if use is not None and use >= above * 100 and not running else None
+
+
+def _unseen(above: float) -> str:
+    return f"somebody who cannot be seen from here uses {_share(above)} of it or more"
 
 
 def _on_gpu(process: GpuProcess) -> str:

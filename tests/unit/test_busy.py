@@ -79,6 +79,11 @@ def test_a_gpu_that_works_for_nobody_in_sight_is_occupied(stub_nvml: StubNvml) -
     )
 
 
+def test_a_gpu_that_has_only_just_ended_its_work_is_free(stub_nvml: StubNvml) -> None:
+    stub_nvml.set(1, use=100)
+    assert occupied(GPU, above=0.5, pause=lambda _: stub_nvml.set(1, use=0)) is None
+
+
 @pytest.mark.parametrize("function", ["nvmlInitWithFlags", "nvmlDeviceGetHandleByUUID"])
 def test_a_gpu_that_cannot_be_asked_is_not_taken_for_occupied(stub_nvml: StubNvml, function: str) -> None:
     stub_nvml.set(1, computing="1:100")

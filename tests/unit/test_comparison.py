@@ -305,6 +305,14 @@ def test_slower_without_any_difference_that_is_known_says_so() -> None:
     assert summary(comparison, None) == "2 slower; 2 regressions"
 
 
+def test_what_differs_on_all_devices_needs_no_names() -> None:
+    before = [figure(environment=THEN), figure(B, environment=THEN)]
+    after = [figure(ms=120.0, seed=1, environment=NOW), figure(B, ms=120.0, seed=1, environment=NOW)]
+    comparison = compare(before, after)
+    notes = comparison_table(comparison, explain(comparison, before, after), before="a", after="b").notes
+    assert "Differs: GPU power limit 400 W -> 300 W." in notes
+
+
 def test_very_many_differences_and_devices_do_not_bury_the_table() -> None:
     many = tuple(
         Difference(

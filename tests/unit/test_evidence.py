@@ -148,6 +148,8 @@ def test_another_clock_than_in_the_cases_other_processes_is_told() -> None:
     assert judgement.verdict is Verdict.NOISY
     assert judgement.reason == "its clock was 1800 MHz, and 1980 MHz in the case's other processes (5 % allowed)"
     assert judge(GPU, now, QUALITY, earlier[2:]).verdict is Verdict.OK
+    nearly = with_telemetry(a_telemetry(gpu__clock_mhz=[1950.0] * 3))
+    assert judge(GPU, nearly, QUALITY, earlier).verdict is Verdict.OK
 
 
 def test_steps_that_spread_too_far_are_noisy() -> None:
@@ -195,3 +197,9 @@ def test_without_limits_nothing_is_doubted_but_what_has_none() -> None:
     wild = tuple(100.0 + 3 * i * (i % 2) for i in range(100))
     result = a_result(samples_ms=wild, telemetry=seen)
     assert judge(CPU, result, UNLIMITED, [with_telemetry(a_telemetry(cpu__frequency_mhz=[9.0] * 5))]).doubts == ()
+
+
+def test_no_limit_on_what_the_hypervisor_may_take_lets_it_pass() -> None:
+    quality = QUALITY.model_copy(update={"max_steal": None, "max_others": None})
+    seen = a_telemetry(cpu__steal_percent=[50.0] * 10, cpu__others_percent=[50.0] * 10)
+    assert judge(CPU, with_telemetry(seen), quality).verdict is Verdict.OK
