@@ -100,7 +100,7 @@ def make_plan(
     # `layout: [auto, NHWC]` is one and the same case on a CPU.
     planned = list({item.case.key: item for item in planned}.values())
     filters = parse_filters(only)
-    kept = [item for item in planned if _fits(item.case, filters)]
+    kept = [item for item in planned if fits(item.case, filters)]
     if not kept:
         raise UsageError(
             f"no case is left by --only {' --only '.join(only)}", remedy="see the cases: muster plan CONFIG"
@@ -282,5 +282,6 @@ def parse_filters(only: Sequence[str]) -> dict[str, frozenset[str]]:
     return filters
 
 
-def _fits(case: Case, filters: Mapping[str, frozenset[str]]) -> bool:
+def fits(case: Case, filters: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether a case has one of the values of each field, as :func:`parse_filters` gives them."""
     return all(_FIELDS[field](case) in values for field, values in filters.items())

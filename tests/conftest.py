@@ -15,6 +15,7 @@ import pytest
 from orchestrator.cluster.driver import TOKEN_ENVIRONMENT
 from orchestrator.cluster.local import LocalCluster
 from tests import nvml
+from tests import postgresql as server
 from tests.builders import a_device
 from workers import lease, spool
 
@@ -62,6 +63,22 @@ def ray_cluster() -> Iterator[ClusterHandle]:
         loop.run_until_complete(context.__aexit__(None, None, None))
     finally:
         loop.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[server.Server]:
+    """A real PostgreSQL server."""
+    try:
+        context = server.running()
+        started = context.__enter__()
+    except server.MissingServerError as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    try:
+        yield started
+    finally:
+        context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -24,13 +24,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from workers import probe
 from workers.attempt import AttemptStory, Stop
 from workers.busy import LOOK_AGAIN_S, REMEDY, occupied
 from workers.codec import event_from_json, event_to_json, from_json, to_json
-from workers.gpufacts import gpu_facts
 from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
+from workers.hostfacts import PROBE_TIMEOUT_S, HostFacts
 from workers.largest import LargestStory, ProbeStory, Search, facts, failed, measuring, probing
 from workers.lease import Lease, LeaseBusyError, LeaseError, claims_of
 from workers.outbox import Outbox
@@ -68,9 +67,6 @@ if TYPE_CHECKING:
 
 #: The folder that holds this package: children are started in it, so that they find the same one.
 _ROOT: Final = Path(__file__).resolve().parent.parent
-
-#: The probe takes a tenth of a second; a stuck driver may hold it for ever, and must not hold a result.
-_PROBE_TIMEOUT_S: Final = 10.0
 
 #: News and cancellations that nobody has asked for are kept up to here.
 _MAX_KEPT: Final = 256
@@ -136,7 +132,7 @@ class DeviceAgent:
             self._device.id, run_id=None if settings is None else settings.run_id, folder=spool_folder
         )
         self._news = _News()
-        self._host_facts = _HostFacts(self._device)
+        self._host_facts = HostFacts(self._device)
         self._is_idle = threading.Condition()
         end_orphans()  # an agent that was killed may have left something on the device
         self._turn: _Turn | None = None
@@ -219,7 +215,7 @@ class DeviceAgent:
         with self._is_idle:
             self._is_shut_down = True
             self._wake()
-            self._is_idle.wait_for(lambda: self._turn is None, timeout=GRACE_S + KILL_WAIT_S + _PROBE_TIMEOUT_S)
+            self._is_idle.wait_for(lambda: self._turn is None, timeout=GRACE_S + KILL_WAIT_S + PROBE_TIMEOUT_S)
         self._news.close()
 
     # --- one case ----------------------------------------------------------------------------------------------
@@ -571,32 +567,3 @@ class _News:
             self._has_changed.wait_for(lambda: self._is_closed or self._sequence > after, timeout=wait_s)
             kept = [*self._marks, *([] if self._progress is None else [self._progress])]
             return sorted((item for item in kept if item[0] > after), key=lambda item: item[0])
-
-
-def _of_device(device: Device) -> Environment:
-    """Return how a GPU is made and set; a CPU device is told of by its host."""
-    if device.kind is DeviceKind.CPU:
-        return Environment()
-    return Environment(facts=tuple(sorted(gpu_facts(device.uuid).items())))
-
-
-class _HostFacts:
-    """The probe's facts, gathered beside the first case so that it need not wait for them."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._found = Environment(
-            facts=(("host.probe", Fact(value=None, reason=f"no answer within {_PROBE_TIMEOUT_S:g} s")),)
-        )
-        self._thread = threading.Thread(target=self._probe, name="host-facts", daemon=True)
-        self._thread.start()
-
-    def environment(self) -> Environment:
-        self._thread.join(_PROBE_TIMEOUT_S)
-        return self._found
-
-    def _probe(self) -> None:
-        try:
-            self._found = probe.host_report(self._device.host).environment.merged(_of_device(self._device))
-        except Exception as error:  # facts are worth having, but never worth a result
-            self._found = Environment(facts=(("host.probe", Fact(value=None, reason=str(error))),))

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 #: Seconds from SIGTERM until what still runs is ended: whoever sends it will not wait for long, and sends it once.
 TERM_GRACE_S: Final = 10.0
 
+#: SIGTERM that comes again within so long is the same one: `timeout` sends it to its child, and then to the group that
+#: the child is in. A finger on Ctrl-C means it each time.
+ECHO_S: Final = 1.0
+
 _NAMES: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -24,6 +28,7 @@ class Signals:
         self._stopper = stopper
         self._say = say
         self._impatience: asyncio.TimerHandle | None = None
+        self._last_term: float | None = None
         #: What came so far.
         self.came: list[str] = []
 
@@ -43,6 +48,11 @@ class Signals:
             self._impatience.cancel()
 
     def _ask(self, number: signal.Signals) -> None:
+        now = asyncio.get_running_loop().time()
+        if number is signal.SIGTERM and self._last_term is not None and now - self._last_term < ECHO_S:
+            return
+        if number is signal.SIGTERM:
+            self._last_term = now
         self.came.append(_NAMES[number])
         reason = f"stopped by {_NAMES[number]}"
         if len(self.came) > 1:

@@ -113,6 +113,8 @@ def _host_address(value: str) -> str:
 def _store_url(value: str) -> str:
     if not re.match(r"(sqlite:///.|(?!sqlite:)[a-z]+(\+[a-z0-9]+)?://[^/])", value):
         raise expected(STORE_FORMS)
+    if re.search(r"://[^/?#]*:[^/?#]*@|[?&]password=", value):
+        raise problem("it has a password in it, and a config is kept with every run: use ~/.pgpass or PGPASSWORD")
     return value
 
 

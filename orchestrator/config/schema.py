@@ -253,7 +253,9 @@ class Config(Keys):
     store: StoreUrl = Field(
         "sqlite:///muster.db",
         description="Where results are kept: sqlite:///FILE, relative to the current directory.",
-        json_schema_extra=not_yet("stores other than SQLite", supported="sqlite:///."),
+        json_schema_extra=not_yet(
+            "stores other than SQLite and PostgreSQL", supported=r"sqlite:///.|postgresql\+psycopg://"
+        ),
     )
     schedule: ScheduleConfig | None = Field(
         None, description="When runs start by themselves.", json_schema_extra=not_yet("schedules")

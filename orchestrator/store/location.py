@@ -86,7 +86,10 @@ def _database_name(url: str) -> str:
     if not separator:
         raise UsageError(f"{url!r} is not a store's URL", remedy=f"Write it so: sqlite:///{url or 'muster.db'}")
     if not url.startswith(_SQLITE):
-        raise UsageError(f"{url}: a store of kind {scheme!r} is not supported yet", remedy="Use sqlite:///muster.db")
+        raise UsageError(
+            f"{url}: a store of kind {scheme!r} is not supported yet",
+            remedy="Use sqlite:///muster.db, or postgresql+psycopg://user@host/muster",
+        )
     name = url.removeprefix(_SQLITE)
     if name and not name.startswith("/"):
         raise UsageError(f"{url}: a file needs three slashes", remedy=f"Write it so: sqlite:///{name}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy import Connection
 
 #: Every store version that this muster knows, oldest first. Kept here so that opening a current store need not read
@@ -22,10 +23,22 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 def migrate(connection: Connection) -> None:
     """Bring the database to the last of :data:`REVISIONS`, within the connection's transaction: all steps or none."""
     from alembic import command
+
+    command.upgrade(_config(connection), "head")
+
+
+def migrate_back(connection: Connection, revision: str) -> None:
+    """Bring the database back to one of :data:`REVISIONS`; what only later ones have is lost."""
+    from alembic import command
+
+    command.downgrade(_config(connection), revision)
+
+
+def _config(connection: Connection) -> Config:
     from alembic.config import Config
 
     config = Config()
     # Alembic's settings are an ini file's, in which a percent sign begins a reference.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config

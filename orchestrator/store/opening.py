@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import StoreBusyError, UsageError
-from orchestrator.store import sqlite
+from orchestrator.store import postgresql, sqlite
 from orchestrator.store.location import Location, Presence, is_writable, locate
 from orchestrator.store.lock import FileLock, MemoryLock, this_process
 from orchestrator.store.sqlite import Access, Finding
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def open_store(url: str, *, create: bool = True, busy_timeout_s: float = 15.0) -> Store:
-    """Return the store at ``url``, made or migrated first where that is needed; a context manager.
+    """Return the store at ``url``, a SQLite file or a PostgreSQL database; made or migrated first where needed.
+
+    A context manager.
 
     With ``create=False`` only a store that is there is opened, and one that this user may not write can still be
     read; SQLAlchemy is imported only once there is a store to open. ``busy_timeout_s`` is how long to wait for
@@ -30,6 +32,8 @@ def open_store(url: str, *, create: bool = True, busy_timeout_s: float = 15.0) -
     Raises UsageError (a wrong URL, a missing folder, no store), StoreVersionError, StoreCorruptError,
     StoreReadOnlyError, StoreFullError, StoreBusyError, and StoreError for other failures of the disk.
     """
+    if url.startswith(f"{postgresql.SCHEME}:"):
+        return _open_on_server(url, create=create, busy_timeout_s=busy_timeout_s)
     location = locate(url)
     if location.path is None:
         return _open_in_memory(location)
@@ -45,6 +49,26 @@ def _open_in_memory(location: Location) -> Store:
     engine = sqlite.memory_engine()
     _migrate(engine, location.place)
     return _store(engine, location, MemoryLock())
+
+
+def _open_on_server(url: str, *, create: bool, busy_timeout_s: float) -> Store:
+    from sqlalchemy.exc import DBAPIError
+
+    from orchestrator.store.repository import Store
+
+    where = postgresql.parsed(url)
+    place = postgresql.place_of(where)
+    engine = postgresql.engine_of(where, busy_timeout_s=busy_timeout_s)
+    try:
+        postgresql.prepare(engine, place, create=create, busy_timeout_s=busy_timeout_s)
+    except DBAPIError as error:
+        engine.dispose()
+        raise store_error(error, place) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    lock = postgresql.AdvisoryLock(engine, place, wait_s=busy_timeout_s)
+    return Store(engine, place=place, lock=lock, presence=Presence(None))
 
 
 def _store(engine: Engine, location: Location, lock: FileLock | MemoryLock) -> Store:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import difflib
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, delete, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orchestrator.errors import RunNotFoundError, StoreError
 from orchestrator.results import Attempt, Baseline, RunState
@@ -314,7 +314,9 @@ def _insert_attempt(connection: Connection, case_id: int, result: Result) -> Non
     environment = rows.environment_values(result.environment)
     is_this = ENVIRONMENTS.c.hash == environment["hash"]
     if connection.execute(select(ENVIRONMENTS.c.hash).where(is_this)).first() is None:
-        connection.execute(insert(ENVIRONMENTS).values(environment))
+        # Two runs may come with a new one at the same moment.
+        with suppress(IntegrityError), connection.begin_nested():
+            connection.execute(insert(ENVIRONMENTS).values(environment))
     values = {"case_id": case_id, "environment_hash": environment["hash"], **rows.attempt_values(result)}
     attempt_id = connection.execute(insert(ATTEMPTS).values(values).returning(ATTEMPTS.c.id)).scalar_one()
     connection.execute(insert(SAMPLES), rows.sample_values(attempt_id, result))

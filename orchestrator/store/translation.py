@@ -60,6 +60,61 @@ _FAILED: Final = _Meaning(
     remedy="Look at the disk and at the file's rights, or use another store: --store sqlite:///other.db",
 )
 
+_UNREACHABLE: Final = _Meaning(
+    kind=StoreError,
+    what="the database server does not answer",
+    remedy="Is it running, and the address right? Or keep results elsewhere: --store sqlite:///other.db",
+)
+_LOCKED_OUT: Final = _Meaning(
+    kind=StoreError,
+    what="the database server does not let us in",
+    remedy="Put the password into ~/.pgpass (PGPASSFILE) or PGPASSWORD, and look at the user in the URL.",
+)
+_NO_DATABASE: Final = _Meaning(
+    kind=StoreError,
+    what="the server has no such database",
+    remedy="Make it first: createdb muster",
+)
+_NO_RIGHTS: Final = _Meaning(
+    kind=StoreReadOnlyError,
+    what="this user may not write there",
+    remedy="GRANT it the right to create tables in the database, or keep results elsewhere: --store sqlite:///other.db",
+)
+_SERVER_FULL: Final = _Meaning(
+    kind=StoreFullError, what="the database server has no space left", remedy="Free some space on the server."
+)
+_SERVER_FAILED: Final = _Meaning(
+    kind=StoreError,
+    what="the database server could not do it",
+    remedy="Look into the server's log, or keep results elsewhere: --store sqlite:///other.db",
+)
+
+#: What codes begin with, longer ones first; https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_STATE: Final = (
+    ("55P03", _BUSY),
+    ("57P", _UNREACHABLE),
+    ("3D000", _NO_DATABASE),
+    ("28", _LOCKED_OUT),
+    ("42501", _NO_RIGHTS),
+    ("25006", _READ_ONLY),
+    ("53100", _SERVER_FULL),
+    ("42P01", _CORRUPT),
+    ("42703", _CORRUPT),
+    ("08", _UNREACHABLE),
+)
+
+#: What libpq says before there is a server that could.
+_BY_WORDS: Final = (
+    ("password authentication failed", _LOCKED_OUT),
+    ("no password supplied", _LOCKED_OUT),
+    ("no pg_hba.conf entry", _LOCKED_OUT),
+    ("role ", _LOCKED_OUT),
+    ("database ", _NO_DATABASE),
+    ("connect", _UNREACHABLE),
+    ("timeout", _UNREACHABLE),
+    ("resolve", _UNREACHABLE),
+)
+
 #: Parts of SQLite's messages (https://www.sqlite.org/rescode.html); its codes reach Python from 3.11 only.
 _BY_MESSAGE: Final = (
     ("locked", _BUSY),
@@ -96,8 +151,21 @@ _OF_THE_PLACE: Final = ("disk i/o error", "unable to open database file")
 def store_error(error: Exception, place: str) -> StoreError:
     """Return what ``error`` from SQLite, SQLAlchemy or the file system means for the store at ``place``."""
     cause = getattr(error, "orig", None) or error
+    if type(cause).__module__.partition(".")[0] == "psycopg":
+        return _of_server(cause, place)
     meaning = _meaning_of(cause, place)
     return meaning.kind(f"{place}: {meaning.what} ({cause})", remedy=meaning.remedy)
+
+
+def _of_server(cause: BaseException, place: str) -> StoreError:
+    """Return what PostgreSQL's driver says, by SQLSTATE where the server spoke and by words where it did not."""
+    state = str(getattr(cause, "sqlstate", None) or "")
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    words = lines[0] if lines else type(cause).__name__
+    meaning = next((meaning for begin, meaning in _BY_STATE if state.startswith(begin)), None)
+    if meaning is None:
+        meaning = next((meaning for part, meaning in _BY_WORDS if part in str(cause).lower()), _SERVER_FAILED)
+    return meaning.kind(f"{place}: {meaning.what} ({words})", remedy=meaning.remedy)
 
 
 def corrupt(place: str, why: str) -> StoreCorruptError:

@@ -20,6 +20,7 @@ from workers.protocol import Pass, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 COMMANDS: Final = command_line()
 
@@ -83,7 +84,7 @@ def test_every_exit_code_is_described(code: ExitCode) -> None:
 
 
 #: Files of control groups, whose names look like those of facts.
-CGROUP_FILES: Final = frozenset(
+CGROUP_FILES: Final = frozenset({"cpu.max"}) | frozenset(
     f"memory.{name}" for name in ("current", "events", "limit_in_bytes", "max", "oom_control", "stat", "usage_in_bytes")
 )
 
@@ -94,11 +95,23 @@ def fact_names() -> Iterator[str]:
     yield from (name for name, _ in report.environment.facts if not name.startswith("env."))
     yield from (name for name, _ in report.condition.facts)
     yield from names_of_bound_process()
-    pattern = re.compile(r"(cpu|memory|disk|host|gpu|process|framework|search|simulated)\.[a-z][a-z0-9_]*")
     for source in [*(ROOT / "workers").rglob("*.py"), ROOT / "orchestrator/engine/invented.py"]:
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
-                yield node.value
+        if source.parent.name != "telemetry":
+            yield from literals(source)
+
+
+def series_names() -> Iterator[str]:
+    """Every literal of the gauges that looks like the name of a series, or of several."""
+    for source in (ROOT / "workers" / "telemetry").glob("*.py"):
+        yield from literals(source)
+
+
+def literals(source: Path) -> Iterator[str]:
+    kinds = "cpu|memory|disk|host|gpu|process|framework|search|simulated|cgroup|library|muster|io|core"
+    pattern = re.compile(rf"({kinds})\.[a-zN][a-z0-9_]*(\.[a-z_]+)?")
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
+            yield node.value
 
 
 def names_of_bound_process() -> list[str]:
@@ -116,6 +129,11 @@ def names_of_bound_process() -> list[str]:
 @pytest.mark.parametrize("name", sorted(set(fact_names()) - CGROUP_FILES))
 def test_every_fact_is_described(name: str) -> None:
     assert name in spans("docs/reference/environment-facts.md")
+
+
+@pytest.mark.parametrize("name", sorted(set(series_names())))
+def test_every_series_is_described(name: str) -> None:
+    assert name in spans("docs/reference/telemetry.md")
 
 
 @pytest.mark.parametrize("prefix", VARIABLE_PREFIXES)

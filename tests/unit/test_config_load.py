@@ -103,7 +103,7 @@ WRONG = {
 #: What is in the grammar and not built.
 NOT_BUILT = {
     "host_concurrency": SMALL + "policy: {host_concurrency: both}\n",
-    "store": SMALL + "store: postgresql+psycopg://lab.example/muster\n",
+    "store": SMALL + "store: mysql://lab.example/muster\n",
     "schedule": SMALL + "schedule: {cron: 0 3 * * *, timezone: Europe/Berlin, jitter: 5m}\n",
     "notify": SMALL + "notify: {command: [mail, ops], on: failure}\n",
     "retention": SMALL + "retention: {keep_runs: 10, keep_for: 90d}\n",
@@ -186,6 +186,21 @@ def test_a_simulation_takes_hosts_that_the_mode_does_not_reach_and_says_so(name:
     refusal = error_of(WRONG[name]).message
 
     assert sorted(load_text(WRONG[name], "lab.yaml", simulate=True).notes) == sorted(refusal.splitlines())
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://me:hunter2@db/lab", "postgresql+psycopg://db/lab?password=hunter2"]
+)
+def test_a_password_in_a_stores_url_is_refused_and_not_shown(url: str) -> None:
+    message = error_of(SMALL + f"store: {url}\n").message
+    assert "it has a password in it" in message
+    assert "hunter2" not in message
+
+
+def test_a_store_in_postgresql_is_taken() -> None:
+    assert load(text=SMALL + "store: postgresql+psycopg://bench@db.lab.example/muster\n").config.store.endswith(
+        "/muster"
+    )
 
 
 def test_hundreds_of_errors_are_counted_and_the_first_hundred_told() -> None:

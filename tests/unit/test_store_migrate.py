@@ -81,6 +81,16 @@ def test_migrating_twice_changes_nothing(migrated: sqlalchemy.Connection) -> Non
     assert shape_of(migrated) == before
 
 
+def test_steps_can_be_taken_back_one_by_one_and_again(migrated: sqlalchemy.Connection) -> None:
+    newest = shape_of(migrated)
+    for revision in reversed(migrate.REVISIONS[:-1]):
+        migrate.migrate_back(migrated, revision)
+        assert shape_of(migrated) != newest
+    assert "quarantines" not in shape_of(migrated)
+    migrate.migrate(migrated)
+    assert shape_of(migrated) == newest
+
+
 def test_foreign_keys_hold(migrated: sqlalchemy.Connection) -> None:
     with pytest.raises(sqlalchemy.exc.IntegrityError, match="FOREIGN KEY"):
         migrated.exec_driver_sql("INSERT INTO samples VALUES (1, 'measured', 0, '')")

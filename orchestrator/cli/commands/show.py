@@ -20,8 +20,7 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Print the table of a run."""
-    from orchestrator.cli.output import print_run, print_table
-    from orchestrator.config.load import load_text
+    from orchestrator.cli.output import print_run, print_table, report_of
     from orchestrator.report.attempts import attempts_table
     from orchestrator.store import open_store
 
@@ -33,7 +32,4 @@ def show(
     if attempts:
         print_table(attempts_table(run), form=form)
         return
-    sets, _ = options.from_typed(run.overrides)
-    # Read as a simulation would, so that a run whose config this version could not carry out can still be shown.
-    report = load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
-    print_run(run, report, form=form, wide=wide, store=store_url, floors=floors)
+    print_run(run, report_of(run), form=form, wide=wide, store=store_url, floors=floors)

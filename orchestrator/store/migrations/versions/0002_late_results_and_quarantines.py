@@ -33,3 +33,13 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String, nullable=False),
         sa.PrimaryKeyConstraint("target", "simulated", name="pk_quarantines"),
     )
+
+
+def downgrade() -> None:
+    """Take them away again, with what is in them."""
+    op.drop_table("quarantines")
+    op.drop_table("late_results")
+    with op.batch_alter_table("attempts") as attempts:
+        attempts.drop_column("batch_size")
+    with op.batch_alter_table("runs") as runs:
+        runs.drop_column("rerun_of")

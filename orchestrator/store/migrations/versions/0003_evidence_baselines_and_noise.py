@@ -36,3 +36,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_noise_floors"),
     )
     op.create_index("ix_noise_floors_device_id_workload", "noise_floors", ["device_id", "workload"])
+
+
+def downgrade() -> None:
+    """Take them away again, with what is in them."""
+    op.drop_table("noise_floors")
+    op.drop_table("baselines")
+    with op.batch_alter_table("attempts") as attempts:
+        attempts.drop_column("telemetry")
+        attempts.drop_column("doubts")
+    with op.batch_alter_table("cases") as cases:
+        cases.drop_column("company")
+        cases.drop_column("process")
