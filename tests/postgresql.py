@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.store import open_store
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -64,6 +66,13 @@ class Server:
         """Make an empty database in place of the one of that name; return its URL."""
         self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
         return self.url(name)
+
+    def new_store(self) -> str:
+        """Make a database with a store in it that is empty, in place of the one before; return its URL."""
+        if self.sql("SELECT 1 FROM pg_database WHERE datname = 'ready'") == "":
+            open_store(self.new_database("ready")).close()
+        self.sql("DROP DATABASE IF EXISTS muster WITH (FORCE)", "CREATE DATABASE muster TEMPLATE ready")
+        return self.url()
 
 
 def programs() -> Path:

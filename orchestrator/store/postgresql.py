@@ -135,8 +135,8 @@ class AdvisoryLock:
     """A :class:`~orchestrator.store.lock.WriterLock` of the server's advisory locks.
 
     A run shares the lock on the whole store and has one of its own alone; whoever prepares the store has the first
-    alone. The server lets go of both when the connection that holds them ends, however it ends. Who holds them is told by the
-    connection's ``application_name``, which every user of the server may see.
+    alone. The server lets go of both when the connection that holds them ends, however it ends. Who holds them is told
+    by the connection's ``application_name``, which every user of the server may see.
     """
 
     def __init__(self, engine: Engine, place: str, *, wait_s: float = 0.0) -> None:

@@ -55,8 +55,8 @@ class Reader:
 
 
 def legible(text: str | None) -> str | None:
-    """Return text that every database takes: half of a surrogate pair, from a file name, becomes its escape."""
-    return text and text.encode("utf-8", "backslashreplace").decode()
+    """Return text that every database takes: half of a surrogate pair, from a file name, and NUL become escapes."""
+    return text and text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def storable(result: Result) -> Result:

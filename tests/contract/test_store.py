@@ -43,7 +43,7 @@ HOUR = datetime.timedelta(hours=1)
 @pytest.fixture(params=["memory", "file", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql").new_database()
+        url = request.getfixturevalue("postgresql").new_store()
     else:
         url = "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'muster.db'}"
     with closing(open_store(url)) as opened:
@@ -455,6 +455,7 @@ def test_what_is_released_is_put_aside_no_longer(store: Store) -> None:
 
 _TEXT = st.text(max_size=20)
 _MAYBE_TEXT = st.none() | _TEXT
+_WORDS = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 _FIGURES = st.floats(allow_nan=False, allow_infinity=False)
 _STEPS = st.lists(_FIGURES, max_size=20).map(tuple)
 _FACTS = st.builds(Fact, value=_TEXT | st.integers() | _FIGURES | st.booleans() | st.none(), reason=_MAYBE_TEXT)
@@ -463,12 +464,12 @@ _RESULTS = st.builds(
     case_key=st.just(a_case().key),
     attempt=st.integers(1, 2**31 - 1),
     verdict=st.sampled_from(Verdict),
-    reason=_MAYBE_TEXT,
+    reason=_WORDS,
     warmup_ms=_STEPS,
     samples_ms=_STEPS,
     stopped_by=st.none() | st.sampled_from(StoppedBy),
     peak_flops=st.none() | _FIGURES,
-    peak_reason=_MAYBE_TEXT,
+    peak_reason=_WORDS,
     phases=st.lists(st.builds(PhaseTiming, phase=st.sampled_from(Phase), seconds=_FIGURES), max_size=5).map(tuple),
     environment=st.builds(Environment, facts=st.lists(st.tuples(_TEXT, _FACTS), max_size=4).map(tuple)),
     ending=st.builds(Ending, exit_code=st.none() | st.integers(), signal=_MAYBE_TEXT, stderr_tail=_TEXT),
@@ -556,6 +557,14 @@ def test_no_start_up_time_is_below_nothing(store: Store) -> None:
     store.save_attempt("7f3a01", a_result(case, samples_ms=(100.0,), warmup_ms=(), duration_s=0.05))
     [pace] = store.paces([case], simulated=False).values()
     assert pace.startup_s == 0.0
+
+
+def test_a_nul_in_a_reason_does_not_lose_the_result(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01", a_case()))
+    for _ in range(2):
+        store.save_attempt("7f3a01", a_result(reason="cut\0off", ending=Ending(stderr_tail="a\0b")))
+    assert only_result(store).reason == "cut\\x00off"
+    assert only_result(store).ending.stderr_tail == "a\0b"
 
 
 # --- what comparisons rest on ------------------------------------------------------------------------------------
