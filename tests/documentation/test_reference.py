@@ -107,7 +107,7 @@ def series_names() -> Iterator[str]:
 
 
 def literals(source: Path) -> Iterator[str]:
-    kinds = "cpu|memory|disk|host|gpu|process|framework|search|simulated|cgroup|library|muster|io|core"
+    kinds = "cpu|memory|disk|host|gpu|process|framework|search|simulated|cgroup|library|io|core"
     pattern = re.compile(rf"({kinds})\.[a-zN][a-z0-9_]*(\.[a-z_]+)?")
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
