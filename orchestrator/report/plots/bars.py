@@ -45,8 +45,9 @@ def bars(run: Run, references: Sequence[Reference] = ()) -> Figure:
         for place, pass_ in enumerate(passes):
             _bar(axes, row + (place - (len(passes) - 1) / 2) * _BAR, entry, pass_)
     axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries])
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    # The first row on top, and room for rows without a bar, which matplotlib does not count.
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.set_xlim(0, 1.12 * axes.get_xlim()[1])
     axes.set_xlabel("step (ms), mean with its 95 % interval; of published rows the standard deviation")
     for pass_ in passes:
         colour, hatch, *_ = PASSES[pass_]

@@ -50,7 +50,10 @@ def scaling(run: Run) -> Figure:
     axes.set_xticks(ticks, [str(size) for size in ticks])
     axes.set_xlabel("batch (images)")
     axes.set_ylabel("images a second")
-    axes.legend(frameon=False, fontsize=8)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_formatter("{x:,.0f}")
+    axes.tick_params(axis="y", which="both", labelsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center")
     axes.set_title(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}", loc="left", fontsize=10)
     tidy(axes)
     return figure
