@@ -11,6 +11,8 @@ from orchestrator.report.workloads import in_words
 from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -47,8 +49,8 @@ def samples(case: CaseResult) -> Figure:
     rows = figure.subplots(1 + len(panels), 1, sharex=True, squeeze=False, height_ratios=[3.0, *[1.0] * len(panels)])
     axes = [row[0] for row in rows]
     _draw_steps(axes[0], result)
-    for below, (name, label) in zip(axes[1:], panels, strict=True):
-        _draw_series(below, result, name, label)
+    for below, (label, points) in zip(axes[1:], panels, strict=True):
+        _draw_series(below, label, points)
     title = f"{case.case.device.id}: {in_words(case.case.workload)}, process {case.case.process}"
     doubts = "" if case.reason is None else f"\n{case.reason}"
     axes[0].set_title(title + doubts, loc="left", fontsize=9)
@@ -56,12 +58,17 @@ def samples(case: CaseResult) -> Figure:
     return figure
 
 
-def _panels(case: CaseResult, result: Result) -> list[tuple[str, str]]:
+def _panels(case: CaseResult, result: Result) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Return what each panel is called, and its readings over time; of series that were read at all."""
     seen = result.telemetry
     if seen is None:
         return []
-    known = [panel for panel in _PANELS[case.case.device.kind] if any(seen.named(panel[0]))]
-    return known[:_MOST_PANELS]
+    found = []
+    for name, label in _PANELS[case.case.device.kind]:
+        points = [(at, value) for at, value in zip(seen.at_s, seen.named(name), strict=False) if value is not None]
+        if points:
+            found.append((label, points))
+    return found[:_MOST_PANELS]
 
 
 def _draw_steps(axes: Axes, result: Result) -> None:
@@ -80,11 +87,8 @@ def _draw_steps(axes: Axes, result: Result) -> None:
     tidy(axes)
 
 
-def _draw_series(axes: Axes, result: Result, name: str, label: str) -> None:
-    seen = result.telemetry
-    if seen is not None:
-        points = [(at, value) for at, value in zip(seen.at_s, seen.named(name), strict=False) if value is not None]
-        axes.plot(*zip(*points, strict=True), color="black", linewidth=1.0, drawstyle="steps-pre")
+def _draw_series(axes: Axes, label: str, points: Sequence[tuple[float, float]]) -> None:
+    axes.plot(*zip(*points, strict=True), color="black", linewidth=1.0, drawstyle="steps-pre")
     axes.set_ylabel(label, fontsize=7)
     axes.tick_params(labelsize=7)
     tidy(axes)
