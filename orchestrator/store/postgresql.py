@@ -180,7 +180,8 @@ class AdvisoryLock:
         try:
             connection.exec_driver_sql("SELECT set_config('application_name', %s, false)", (_name_of(holder),))
             while not self._is_taken(connection, holder):
-                others = [other for other in self.holders() if other.run_id == holder.run_id] or self.holders()
+                others = _in_the_way(holder, self.holders())
+                # Who prepares the store is done soon; a run takes its time.
                 if time.monotonic() >= until or any(other.run_id for other in others):
                     raise busy(self._place, "; ".join(map(str, others)) or "another run is using this store")
                 time.sleep(_POLL_S)
@@ -199,6 +200,11 @@ class AdvisoryLock:
             return True
         connection.exec_driver_sql(f"SELECT pg_advisory_unlock_shared({_CLASS}, {_WHOLE})")
         return False
+
+
+def _in_the_way(holder: Holder, others: tuple[Holder, ...]) -> list[Holder]:
+    """Return those who keep a holder from its lock: any for one who prepares, else that run or one who prepares."""
+    return [other for other in others if holder.run_id is None or other.run_id in (None, holder.run_id)]
 
 
 def _key_of(run_id: str) -> int:

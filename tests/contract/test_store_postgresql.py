@@ -25,7 +25,12 @@ from tests.builders import a_case, a_new_run, a_result
 from tests.postgresql import GUARDED, PASSWORD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
     from tests.postgresql import Server
+
+    Writers: TypeAlias = Callable[[str, int], list[subprocess.Popen[str]]]
 
 
 def test_a_store_is_made_by_whoever_writes_first_and_not_by_who_looks(postgresql: Server) -> None:
@@ -120,21 +125,35 @@ WRITER = textwrap.dedent("""
 """)
 
 
-def writers(url: str, count: int) -> list[subprocess.Popen[str]]:
-    started = [
+@pytest.fixture
+def writers(postgresql: Server) -> Iterator[Writers]:
+    """Starts processes that write to a store at once; what still runs at the end is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(url: str, count: int) -> list[subprocess.Popen[str]]:
+        started.extend(_started(url, count))
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _started(url: str, count: int) -> list[subprocess.Popen[str]]:
+    return [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, url, f"run{number}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for number in range(count)
     ]  # fmt: skip
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "writing\n"
-    return started
 
 
-def test_several_processes_write_at_once_and_nothing_is_lost(postgresql: Server) -> None:
+def test_several_processes_write_at_once_and_nothing_is_lost(postgresql: Server, writers: Writers) -> None:
     url = postgresql.new_database()
     started = writers(url, 4)
     for process in started:
@@ -143,7 +162,6 @@ def test_several_processes_write_at_once_and_nothing_is_lost(postgresql: Server)
         process.stdin.flush()
     for process in started:
         assert process.wait(60) == 0
-        process.communicate()
     with open_store(url, create=False) as store:
         assert {run.id: len([case for case in store.run(run.id).cases if case.result]) for run in store.runs()} == {
             f"run{number}": 20 for number in range(4)
@@ -151,7 +169,7 @@ def test_several_processes_write_at_once_and_nothing_is_lost(postgresql: Server)
     assert postgresql.sql("SELECT count(*) FROM environments", database="muster") == "1\n"
 
 
-def test_a_writer_that_is_killed_holds_nothing_any_more(postgresql: Server) -> None:
+def test_a_writer_that_is_killed_holds_nothing_any_more(postgresql: Server, writers: Writers) -> None:
     url = postgresql.new_database()
     (process,) = writers(url, 1)
     with open_store(url, create=False, busy_timeout_s=30.0) as store:

@@ -278,7 +278,7 @@ def answer_of(what: str, url: str, *prefix: str, arguments: tuple[str, ...] = ()
 
 
 def test_a_disk_that_fills_up_is_told_of_and_the_store_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    prefix = in_own_mounts(tmp_path, 'head -c 300000 /dev/zero >"$0/ballast"')
+    prefix = in_own_mounts(tmp_path, 'head -c 200000 /dev/zero >"$0/ballast"')
 
     found = answer_of("fill", f"sqlite:///{tmp_path / 'lab.db'}", *prefix)
 
