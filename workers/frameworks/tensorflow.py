@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import os
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,6 +85,9 @@ def prepare(device: Device) -> None:
 
     Raises RuntimeError if TensorFlow was started before with other threads.
     """
+    # Keras, which comes with TensorFlow, imports it where it is there: a second of every child's start, and a list of
+    # all fonts in the home of whoever measures. It can do without.
+    sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
     import tensorflow as tf
 
     threads = _threads(device)
