@@ -59,10 +59,15 @@ devices = st.lists(
     min_size=1,
     unique=True,
 )
+#: What PyYAML writes without quotation marks, and YAML 1.2 and people read as a number, is no name here.
+NUMBER = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=20).filter(
+    lambda name: NUMBER.fullmatch(name) is None
+)
 configs = st.fixed_dictionaries(
     {
         "version": st.just(1),
-        "name": st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=20),
+        "name": names,
         "workloads": st.lists(workloads, min_size=1, max_size=2),
     },
     optional={
@@ -188,7 +193,7 @@ def is_everyday(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value) and len(repr(value)) < 18
     if isinstance(value, str):  # 1e3 is text to YAML 1.1, which PyYAML writes, and a number to people and YAML 1.2
-        return re.fullmatch(r"[-+]?[0-9]+[eE][-+]?[0-9]+", value) is None
+        return NUMBER.fullmatch(value) is None
     return not isinstance(value, int) or abs(value) < 10**18
 
 
