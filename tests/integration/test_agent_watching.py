@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,6 @@ from workers.protocol import (
     AttemptGranted,
     AttemptRequest,
     AttemptWaiting,
-    Phase,
-    Progress,
     Result,
     Verdict,
     WhenBusy,
@@ -171,22 +168,11 @@ def test_a_gpu_is_watched_by_its_own_gauge_and_its_host_beside(stub_nvml: StubNv
     request = polite(WhenBusy.MEASURE)
     request = dataclasses.replace(request, case=dataclasses.replace(request.case, device=device))
     gpu_agent = DeviceAgent(to_json(device))
-    hotter = threading.Event()
-
-    def heat() -> None:
-        wait_for(gpu_agent, Progress, Phase.MEASURE)
-        stub_nvml.set(1, temperature=93, reasons=0x40, energy_mj=1_250_000)
-        hotter.set()
-
     try:
-        with ThreadPoolExecutor() as pool:
-            heating = pool.submit(heat)
-            result = from_json(Result, gpu_agent.run_case(to_json(request)))
-            heating.result(DEADLINE_S)
+        result = from_json(Result, gpu_agent.run_case(to_json(request)))
     finally:
         gpu_agent.shutdown()
 
-    assert hotter.is_set()
     seen = result.telemetry
     assert seen is not None
     assert seen.named("gpu.clock_mhz")
