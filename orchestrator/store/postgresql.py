@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import StoreBusyError, StoreVersionError, UsageError
@@ -157,7 +157,10 @@ class AdvisoryLock:
             self._take(connection, holder)
             yield
         finally:
-            # Not given back to the pool: its locks would live on.
+            # The server notices some time later that a connection was closed; what it is asked, it has done.
+            with suppress(DBAPIError):
+                connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+            # Not given back to the pool: it goes by the holder's name.
             connection.invalidate()
             connection.close()
 
