@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -58,7 +59,7 @@ class ComparedCase:
     workload: Workload
     company: Company | None
     change: Change
-    #: Why they cannot be compared, or what is doubtful about them.
+    #: Why they cannot be compared, what is doubtful about them, or why no difference could have been shown.
     reason: str | None = None
     #: Mean of the processes' median steps, milliseconds.
     before_ms: float | None = None
@@ -161,8 +162,11 @@ def _compare(
         return _apart(old, new, reason), None
     before, after = _processes(old), _processes(new)
     ratio = _middle(after) / _middle(before)
-    draws = _drawn(after, seed=1) / _drawn(before, seed=0)
-    interval, p_value = _interval(draws), _rank_test(before, after)
+    old_seed, new_seed = _seeds(new, before, after)
+    draws = _drawn(after, seed=new_seed) / _drawn(before, seed=old_seed)
+    interval = _interval(draws)
+    independent = _independent(before), _independent(after)
+    p_value = _rank_test(*independent)
     floor, source = _floor(old, new, before, after, floors)
     doubts = _doubts(old, new)
     compared = ComparedCase(
@@ -170,7 +174,7 @@ def _compare(
         workload=new.workload,
         company=new.company,
         change=_change(ratio, interval, p_value, floor),
-        reason=doubts,
+        reason=doubts or _too_few(*independent),
         before_ms=_middle(before),
         after_ms=_middle(after),
         ratio=ratio,
@@ -252,6 +256,15 @@ def _middle(processes: Sequence[Sequence[float]]) -> float:
     return float(np.mean([np.median(samples) for samples in processes]))
 
 
+def _seeds(side: PooledCase, before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> tuple[int, int]:
+    """Return two seeds that are the case's own, so that no two cases of a device are drawn alike.
+
+    They go with the samples and not with the sides: the other way round, the interval is the same one turned over.
+    """
+    own = zlib.crc32(f"{side.device.id} {side.workload} {side.company}".encode())
+    return (own, own + 1) if list(before) <= list(after) else (own + 1, own)
+
+
 def _drawn(processes: Sequence[Sequence[float]], *, seed: int) -> NDArray[np.float64]:
     """Return what the mean of medians might have been: processes drawn anew, and in each of them blocks of steps."""
     medians: NDArray[np.float64] = np.stack(
@@ -268,22 +281,31 @@ def _drawn(processes: Sequence[Sequence[float]], *, seed: int) -> NDArray[np.flo
 
 
 def _interval(draws: NDArray[np.float64]) -> Interval:
+    """Return the percentiles of ratios; between two draws by their logarithms, the same whichever run is below."""
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(draws, (tail, 100 - tail))
+    low, high = np.exp(np.percentile(np.log(draws), (tail, 100 - tail)))
     return Interval(low=float(low), high=float(high))
 
 
-def _rank_test(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float:
-    """Return the two-sided p value of a Mann-Whitney test; Mann & Whitney, Annals of Mathematical Statistics 18 (1947).
-
-    Of steps that remember each other so many are taken, evenly, as are worth independent ones.
-    """
+def _rank_test(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """Return the two-sided p value; Mann & Whitney, Annals of Mathematical Statistics 18 (1947)."""
     from scipy.stats import mannwhitneyu
 
-    return float(mannwhitneyu(_independent(before), _independent(after), alternative="two-sided").pvalue)
+    return float(mannwhitneyu(before, after, alternative="two-sided").pvalue)
+
+
+def _too_few(before: NDArray[np.float64], after: NDArray[np.float64]) -> str | None:
+    """Return why no rank test can come out: of so few steps even the clearest order has a larger p value.
+
+    The least that it can be is 2 of all the ways to part the steps.
+    """
+    if 2 / math.comb(before.size + after.size, before.size) < SIGNIFICANCE:
+        return None
+    return f"too few independent steps to tell: {before.size} before, {after.size} now"
 
 
 def _independent(processes: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Return as many steps as are worth independent ones, taken evenly where they remember each other."""
     thinned = []
     for samples in processes:
         stride = max(1, round(len(samples) / effective_count(samples)))

@@ -36,6 +36,7 @@ _COLUMNS: Final = (
 _MOST_DIFFERENCES: Final = 15
 _MOST_DEVICES_NAMED: Final = 4
 
+_SIMULATED: Final = "Simulated: the figures of both runs are invented; nothing was measured."
 _DOUBTFUL: Final = "doubtful figures are told, and are no regressions"
 
 
@@ -47,23 +48,31 @@ def comparison_table(
     after: str,
     threshold: float | None = None,
     only_changed: bool = False,
+    simulated: bool = False,
 ) -> Table:
     """Return a comparison as a table: a row for each case, then in notes each device's mean, and what else differs.
 
     ``before`` and ``after`` are what the runs are called; ``threshold`` is the share from which on a slower case is a
     regression, where the person gave one. A change of +5 % is a step that takes 5 % longer. With ``only_changed`` only
-    the faster and the slower cases have rows.
+    the faster and the slower cases have rows. ``simulated`` says that the figures of both runs are invented.
     """
     rows = [
         (number, case)
         for number, case in enumerate(comparison.cases, start=1)
         if not only_changed or case.change in (Change.FASTER, Change.SLOWER)
     ]
+    kind = RowKind.SIMULATED if simulated else RowKind.MEASURED
+    made_up = [_SIMULATED] if simulated else []
     return Table(
         title=f"{after} against {before}: {summary(comparison, threshold)}",
         columns=_COLUMNS,
-        rows=tuple(_row(number, case) for number, case in rows),
-        notes=(*map(_device_line, comparison.devices), *_floor_notes(comparison), *_explained(comparison, differences)),
+        rows=tuple(_row(number, case, kind) for number, case in rows),
+        notes=(
+            *made_up,
+            *map(_device_line, comparison.devices),
+            *_floor_notes(comparison),
+            *_explained(comparison, differences),
+        ),
     )
 
 
@@ -77,7 +86,7 @@ def summary(comparison: Comparison, threshold: float | None) -> str:
     return f"{', '.join(parts)}; {words}{beyond}"
 
 
-def _row(number: int, case: ComparedCase) -> Row:
+def _row(number: int, case: ComparedCase, kind: RowKind) -> Row:
     words = in_words(case.workload) + (f" {case.company.value}" if case.company is not None else "")
     why = printable(case.reason) if case.reason else ""
     mark = " (doubtful)" if case.is_doubtful else ""
@@ -95,7 +104,7 @@ def _row(number: int, case: ComparedCase) -> Row:
         Cell(text=f"{case.change.value}{mark}", value=case.change.value, reason=case.reason),
         Cell(text=why, value=case.reason),
     )
-    return Row(kind=RowKind.MEASURED, cells=cells, definition=(("device_id", case.device.id),))
+    return Row(kind=kind, cells=cells, definition=(("device_id", case.device.id),))
 
 
 def _figure(value: float | None, reason: str | None) -> Cell:

@@ -59,6 +59,7 @@ def test_a_run_against_another_that_is_like_it_has_no_regression(capsys: pytest.
     out = capsys.readouterr().out
     assert "2 no difference shown; no regression" in out
     assert "gpu01/gpu:0" in out
+    assert "Simulated: the figures of both runs are invented" in out
 
 
 def test_a_regression_is_exit_code_1_and_a_threshold_may_let_it_pass(capsys: pytest.CaptureFixture[str]) -> None:

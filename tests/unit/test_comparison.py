@@ -10,6 +10,7 @@ from orchestrator.analysis.comparison import Change, Comparison, FloorSource, co
 from orchestrator.analysis.explanation import Difference, explain
 from orchestrator.report import renderers
 from orchestrator.report.comparison import comparison_table, summary
+from orchestrator.report.table import RowKind
 from tests.builders import a_case, a_device, a_telemetry, a_workload
 from tests.goldens import assert_golden
 from tests.runs import a_case_result, a_case_without_attempt, an_environment
@@ -174,6 +175,36 @@ def test_a_devices_cases_are_drawn_together_by_their_geometric_mean() -> None:
     assert device.ratio_interval.low < device.ratio < device.ratio_interval.high
 
 
+def test_of_very_few_steps_no_difference_can_be_shown_and_it_says_so() -> None:
+    def run(*steps_ms: float) -> list[CaseResult]:
+        return [a_case_result(a_case(A), samples_ms=steps_ms)]
+
+    (found,) = compare(run(100.0, 101.0, 102.0), run(200.0, 201.0, 202.0)).cases
+    assert (found.change, found.is_doubtful) == (Change.NO_DIFFERENCE, False)
+    assert found.reason == "too few independent steps to tell: 3 before, 3 now"
+    assert compare([figure()], [figure(seed=1)]).cases[0].reason is None
+
+
+def test_cases_of_a_device_are_drawn_apart() -> None:
+    chance = random.Random(0)
+    steps_ms = tuple(chance.gauss(100.0, 3.0) for _ in range(200))
+
+    def run(*factors: float) -> list[CaseResult]:
+        cases = [a_case(A, a_workload(batch_size=size)) for size in (32, 64)]
+        return [
+            a_case_result(case, samples_ms=tuple(factor * step for step in steps_ms))
+            for case, factor in zip(cases, factors, strict=True)
+        ]
+
+    comparison = compare(run(1.0, 1.0), run(1.1, 1.1))
+    (device,) = comparison.devices
+    for case in comparison.cases:
+        # Two that are drawn alike would be as uncertain together as each alone.
+        assert case.ratio_interval is not None
+        width = case.ratio_interval.high - case.ratio_interval.low
+        assert device.ratio_interval.high - device.ratio_interval.low < 0.9 * width
+
+
 def test_order_of_cases_changes_nothing() -> None:
     before = [figure(), figure(B), figure(pass_=Pass.FORWARD_BACKWARD)]
     after = [figure(ms=110.0, seed=1), figure(B, seed=1), figure(pass_=Pass.FORWARD_BACKWARD, seed=1)]
@@ -290,6 +321,12 @@ def test_a_comparison_in_every_form(form: str) -> None:
 def test_only_what_changed() -> None:
     table = comparison_table(*a_comparison(), before="a", after="b", only_changed=True)
     assert [row.cells[10].text for row in table.rows] == ["slower", "faster (doubtful)"]
+
+
+def test_made_up_figures_are_called_so() -> None:
+    table = comparison_table(*a_comparison(), before="a", after="b", simulated=True)
+    assert {row.kind for row in table.rows} == {RowKind.SIMULATED}
+    assert table.notes[0] == "Simulated: the figures of both runs are invented; nothing was measured."
 
 
 def test_a_comparison_of_nothing_says_so() -> None:

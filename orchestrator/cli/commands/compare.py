@@ -54,7 +54,13 @@ def compare(
 
     def table(*, only_changed: bool) -> Table:
         return comparison_table(
-            comparison, differences, before=old_name, after=new_name, threshold=limit, only_changed=only_changed
+            comparison,
+            differences,
+            before=old_name,
+            after=new_name,
+            threshold=limit,
+            only_changed=only_changed,
+            simulated=new.simulated,
         )
 
     _show(table(only_changed=False), table(only_changed=True), form="json" if json else form)
