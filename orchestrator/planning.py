@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.config.schema import Order
+from orchestrator.config.schema import HostConcurrency, Order
 from orchestrator.config.sweep import SweptWorkload, expand, resolve
 from orchestrator.diagnosis import Gap
 from orchestrator.errors import MissingFrameworkError, UsageError
 from workers import codec
-from workers.protocol import METHOD_VERSION, Case, Verdict
+from workers.protocol import METHOD_VERSION, Case, Company, Layout, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import Config
     from orchestrator.inventory import DeclaredDevice, Inventory
     from orchestrator.results import Pace, Quarantine
-    from workers.protocol import Company, Device, HostReport, Sampling, Workload
+    from workers.protocol import Device, HostReport, Sampling, Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +79,8 @@ def make_plan(
     """Return every workload on every declared device, in the order that ``policy.order`` asks for.
 
     Each of ``measure.processes`` is a case of its own, and none follows on the one before where anything else is there
-    to be measured in between.
+    to be measured in between. Where ``policy.host_concurrency`` is ``both``, a host of several devices has each case
+    twice: alone, and then together with the same workload on its other devices.
 
     ``only`` keeps the cases that fit all of its ``field=value`` filters; several values of one field are
     alternatives. ``paces`` are what earlier runs tell, by device id and workload.
@@ -88,19 +90,20 @@ def make_plan(
     """
     measure = {host.name: config.measure_for(host) for host in config.hosts}
     planned = [
-        _plan_case(entry, swept, measure[entry.device.host].sampling, inventory, process=process)
-        for entry, swept, process in _ordered(
+        _plan_case(slot, measure[slot.entry.device.host].sampling, inventory)
+        for slot in _ordered(
             config.policy.order,
             [(entry, measure[entry.device.host].processes) for entry in inventory.declared],
             expand(config.workloads),
+            is_compared=config.policy.host_concurrency is HostConcurrency.BOTH,
         )
     ]
     if config.policy.order is Order.RANDOM:
-        planned.sort(key=lambda item: _digest(f"{config.policy.seed}:{item.case.key}"))
+        planned.sort(key=lambda item: _digest(f"{config.policy.seed}:{_shuffled_by(item.case)}"))
     # `layout: [auto, NHWC]` is one and the same case on a CPU.
     planned = list({item.case.key: item for item in planned}.values())
     filters = parse_filters(only)
-    kept = [item for item in planned if fits(item.case, filters)]
+    kept = _without_lonely([item for item in planned if fits(item.case, filters)])
     if not kept:
         raise UsageError(
             f"no case is left by --only {' --only '.join(only)}", remedy="see the cases: muster plan CONFIG"
@@ -133,10 +136,13 @@ def case_key(
 def with_cases_of(plan: Plan, cases: Collection[Case]) -> Plan:
     """Return the part of a plan that is the work of these cases: on the same devices by name, the same workloads.
 
-    Not by key: what was not there when a case was planned may be there now, and then has more that identifies it.
+    Not by key: what was not there when a case was planned may be there now, and then has more that identifies it. What
+    was measured together is measured together again, the whole of it.
     """
     wanted = {_work_of(case) for case in cases}
-    return Plan(cases=tuple(planned for planned in plan.cases if _work_of(planned.case) in wanted))
+    groups = {company_key(case) for case in cases if case.company is Company.TOGETHER}
+    found = (item for item in plan.cases if _work_of(item.case) in wanted or company_key(item.case) in groups)
+    return Plan(cases=tuple(found))
 
 
 def continued(plan: Plan, open_cases: Sequence[Case]) -> Plan:
@@ -180,31 +186,123 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Slot:
+    """A place in the order."""
+
+    entry: DeclaredDevice
+    swept: SweptWorkload
+    process: int
+    company: Company | None
+
+
 def _ordered(
-    order: Order, declared: Sequence[tuple[DeclaredDevice, int]], workloads: Sequence[SweptWorkload]
-) -> list[tuple[DeclaredDevice, SweptWorkload, int]]:
-    """Return every device with every workload and process, from 1 up to as many as stand beside the device."""
+    order: Order,
+    declared: Sequence[tuple[DeclaredDevice, int]],
+    workloads: Sequence[SweptWorkload],
+    *,
+    is_compared: bool,
+) -> list[_Slot]:
+    """Return every device with every workload and process, from 1 up to as many as stand beside the device.
+
+    What is measured together stands together, as soon as each device has measured it alone; in sequential order at the
+    end of its host.
+    """
     rounds = range(1, max((processes for _, processes in declared), default=0) + 1)
-    if order is Order.SEQUENTIAL:
-        found = ((entry, most, one, number) for entry, most in declared for number in rounds for one in workloads)
-    else:
-        found = ((entry, most, one, number) for number in rounds for one in workloads for entry, most in declared)
-    return [(entry, workload, process) for entry, most, workload, process in found if process <= most]
+    sizes = Counter(entry.device.host for entry, _ in declared)
+
+    def slots(
+        given: Sequence[tuple[DeclaredDevice, int]], one: SweptWorkload, number: int, company: Company
+    ) -> list[_Slot]:
+        return [
+            _Slot(entry=entry, swept=one, process=number, company=company if is_shared(entry) else None)
+            for entry, most in given
+            if number <= most and (company is Company.ALONE or is_shared(entry))
+        ]
+
+    def is_shared(entry: DeclaredDevice) -> bool:
+        return is_compared and sizes[entry.device.host] > 1
+
+    if order is not Order.SEQUENTIAL:
+        found = (slots(declared, one, number, company) for number in rounds for one in workloads for company in Company)
+        return [slot for group in found for slot in group]
+    ordered = []
+    for host in sizes:
+        ours = [(entry, most) for entry, most in declared if entry.device.host == host]
+        alone = (slots([each], one, number, Company.ALONE) for each in ours for number in rounds for one in workloads)
+        together = (slots(ours, one, number, Company.TOGETHER) for number in rounds for one in workloads)
+        ordered += [slot for group in (*alone, *together) for slot in group]
+    return ordered
 
 
-def _plan_case(
-    entry: DeclaredDevice, swept: SweptWorkload, sampling: Sampling, inventory: Inventory, *, process: int
-) -> PlannedCase:
-    workload = resolve(swept, entry.device.kind)
+def company_key(case: Case) -> tuple[object, ...]:
+    """Return what cases have in common that are measured together, on as many devices of one host.
+
+    The layout is the device's own: ``auto`` is another one for each kind.
+    """
+    return case.device.host, replace(case.workload, layout=Layout.NHWC), case.process, case.company
+
+
+def _shuffled_by(case: Case) -> str:
+    """Return what decides a case's place in a random order: those that are measured together stay together."""
+    if case.company is not Company.TOGETHER:
+        return case.key
+    workload = codec.to_json(replace(case.workload, layout=Layout.NHWC))
+    return f"{case.device.host} {workload} {case.process}"
+
+
+def _without_lonely(planned: Sequence[PlannedCase]) -> list[PlannedCase]:
+    """Return the plan with a gap for each case that is to be measured together, and cannot be."""
+    groups: dict[tuple[object, ...], list[Case]] = {}
+    found: list[PlannedCase] = []
+    for item in planned:
+        reason = None
+        if item.gap is None and item.case.company is Company.TOGETHER:
+            group = groups.setdefault(company_key(item.case), [])
+            reason = _why_not_together(item.case, group)
+            group += [item.case] if reason is None else []
+        gap = item.gap if reason is None else Gap(verdict=Verdict.UNSUPPORTED, reason=reason)
+        found.append(replace(item, gap=gap))
+    return [_unless_lonely(item, groups) for item in found]
+
+
+def _why_not_together(case: Case, others: Sequence[Case]) -> str | None:
+    if case.workload.seeks_largest:
+        return "the largest batch that fits is looked for alone: name a batch to measure it together with others"
+    for other in others:
+        if set(case.device.cores) & set(other.device.cores):
+            return f"it shares cores with {other.device.selector}, and only one of them can be at work at a time"
+        if case.device.id == other.device.id:
+            return f"it is measured together with others in layout {other.workload.layout.value} already"
+    return None
+
+
+def _unless_lonely(item: PlannedCase, groups: Mapping[tuple[object, ...], Sequence[Case]]) -> PlannedCase:
+    is_together = item.gap is None and item.case.company is Company.TOGETHER
+    if not is_together or len(groups[company_key(item.case)]) > 1:
+        return item
+    return replace(item, gap=lonely(item.case))
+
+
+def lonely(case: Case) -> Gap:
+    """Return why a case is not measured together with others: there are none."""
+    reason = f"no other device of {case.device.host} is there to be measured together with"
+    return Gap(verdict=Verdict.DEVICE_MISSING, reason=reason)
+
+
+def _plan_case(slot: _Slot, sampling: Sampling, inventory: Inventory) -> PlannedCase:
+    device = slot.entry.device
+    workload = resolve(slot.swept, device.kind)
     case = Case(
-        key=case_key(entry.device, workload, sampling, process=process),
-        device=entry.device,
+        key=case_key(device, workload, sampling, process=slot.process, company=slot.company),
+        device=device,
         workload=workload,
         sampling=sampling,
-        process=process,
+        process=slot.process,
+        company=slot.company,
     )
-    report = inventory.report_of(entry.device.host)
-    return PlannedCase(case=case, gap=entry.gap or _framework_gap(workload.framework, report))
+    report = inventory.report_of(device.host)
+    return PlannedCase(case=case, gap=slot.entry.gap or _framework_gap(workload.framework, report))
 
 
 def _framework_gap(framework: str, report: HostReport | None) -> Gap | None:
@@ -261,6 +359,7 @@ _FIELDS: Mapping[str, Callable[[Case], str]] = {
     "framework": lambda case: case.workload.framework,
     "fetch": lambda case: case.workload.fetch.value,
     "process": lambda case: str(case.process),
+    "company": lambda case: "none" if case.company is None else case.company.value,
 }
 
 

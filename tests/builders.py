@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.results import NewRun
 from workers.protocol import (
     Case,
+    Company,
     CpuReport,
     Device,
     DeviceKind,
@@ -56,12 +57,17 @@ def a_sampling(**given: object) -> Sampling:
 
 
 def a_case(
-    device: Device | None = None, workload: Workload | None = None, sampling: Sampling | None = None, key: str = ""
+    device: Device | None = None,
+    workload: Workload | None = None,
+    sampling: Sampling | None = None,
+    key: str = "",
+    company: Company | None = None,
 ) -> Case:
     """A case whose key, unless given, is a hash of its parts (planning has the real one)."""
     device, workload, sampling = device or a_device(), workload or a_workload(), sampling or a_sampling()
     parts = repr((device, workload, sampling)).encode()
-    return Case(key=key or hashlib.sha256(parts).hexdigest(), device=device, workload=workload, sampling=sampling)
+    key = key or hashlib.sha256(parts).hexdigest()
+    return Case(key=key, device=device, workload=workload, sampling=sampling, company=company)
 
 
 def a_result(case: Case | None = None, attempt: int = 1, **given: object) -> Result:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, cast
 from workers.attempt import AttemptStory, Stop
 from workers.busy import LOOK_AGAIN_S, REMEDY, occupied
 from workers.codec import event_from_json, event_to_json, from_json, to_json
+from workers.company import excuse
 from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
 from workers.hostfacts import PROBE_TIMEOUT_S, HostFacts
@@ -281,10 +282,13 @@ class DeviceAgent:
         stop = self._refusal(request)
         if stop is not None:
             return kept(_Ended(stop=stop))
-        claims = claims_of(self._device, is_alone=request.is_alone)
+        group = None if request.together is None else request.together.group
+        claims = claims_of(self._device, is_alone=request.is_alone, group=group)
         with Lease(claims, run_id=request.run_id, head=request.head, folder=self._lease_folder) as lease:
             stop = self._wait_for(lease, request, story) or self._wait_for_others(request, story)
             if stop is not None:
+                if request.together is not None:
+                    excuse(request.together, self._device.selector, self._lease_folder)
                 return kept(_Ended(stop=stop))
             # An agent whose head had gone may have had the device until now, and have measured this very attempt.
             run = self._searched if request.case.workload.seeks_largest else self._measured

@@ -7,6 +7,7 @@ One :class:`~workers.protocol.AttemptRequest` as JSON on stdin; one JSON line an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from workers import frameworks, models
 from workers.codec import CodecError, event_to_json, from_json
+from workers.company import Company, CompanyLateError, CompanyMissingError
 from workers.cpulist import format_cpulist
 from workers.frameworks.base import UnsupportedError, WrongDeviceError
 from workers.gpufacts import library_facts
@@ -38,7 +40,7 @@ from workers.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from workers.frameworks.base import Framework
     from workers.protocol import Case, ChildEvent, Device
@@ -61,7 +63,15 @@ class DeviceMissingError(Exception):
 
 #: Errors of our own, whose messages are whole sentences for people, by what they mean.
 _UNSUPPORTED: Final = (UnsupportedError, frameworks.UnknownFrameworkError, models.UnknownModelError)
-_DEVICE_MISSING: Final = (WrongDeviceError, DeviceMissingError)
+_DEVICE_MISSING: Final = (WrongDeviceError, DeviceMissingError, CompanyMissingError)
+_TIMEOUT: Final = (CompanyLateError,)
+
+#: A large matrix product beside those of others tells nothing of the device.
+_NO_PEAK: Final = "not measured beside other devices at work"
+
+#: Of the time that a case may take: until when the others must be ready to begin, and until when they are stayed for.
+_BEGIN_SHARE: Final = 0.5
+_STAY_SHARE: Final = 0.9
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,24 +108,40 @@ def run(request: AttemptRequest, emit: Callable[[ChildEvent], None]) -> Finished
         if request.memory_bytes is not None:
             limit_data(request.memory_bytes)
         process = bind_process(request.case.device)
-        phases.enter(Phase.IMPORT)
-        framework = _load(request.case.workload.framework)
-        framework.prepare(request.case.device)
-        phases.enter(Phase.BUILD)
-        measurement = _measure(request.case, framework, process, phases, emit)
+        with _company_of(request) as company:
+            phases.enter(Phase.IMPORT)
+            framework = _load(request.case.workload.framework)
+            framework.prepare(request.case.device)
+            phases.enter(Phase.BUILD)
+            measurement = _measure(request, framework, process, company, phases, emit)
     except Exception as error:  # frameworks raise anything, and all of it is this case's verdict
         traceback.print_exc()
         return Finished(verdict=_verdict_of(error, framework), reason=_reason_of(error), phases=phases.timings())
-    phases.enter(Phase.PEAK)
-    peak_flops, peak_reason = _peak(request.case, framework)
+    peak_flops, peak_reason = _peak(request.case, framework) if company is None else (None, _NO_PEAK)
+    found = _libraries(request.case.device)
     return Finished(
         verdict=Verdict.OK,
+        reason=None if company is None else company.reason,
         stopped_by=measurement.stopped_by,
         peak_flops=peak_flops,
         peak_reason=peak_reason,
         phases=phases.timings(),
-        environment=_libraries(request.case.device),
+        environment=found if company is None else found.merged(company.facts()),
     )
+
+
+@contextlib.contextmanager
+def _company_of(request: AttemptRequest) -> Iterator[Company | None]:
+    """Join those that are measured at once, if the case is to be; leave them at the end."""
+    if request.together is None:
+        yield None
+        return
+    company = Company(request.together, request.case.device.selector)
+    try:
+        company.join()
+        yield company
+    finally:
+        company.close()
 
 
 def bind_process(device: Device) -> Environment:
@@ -179,11 +205,31 @@ def _load(name: str) -> Framework:
 
 
 def _measure(
-    case: Case, framework: Framework, process: Environment, phases: _Phases, emit: Callable[[ChildEvent], None]
+    request: AttemptRequest,
+    framework: Framework,
+    process: Environment,
+    company: Company | None,
+    phases: _Phases,
+    emit: Callable[[ChildEvent], None],
 ) -> Measurement:
+    """Measure the case; in company, begin with the others and go on, uncounted, until they are done as well."""
+    case = request.case
     step = framework.build(models.get(case.workload.model), case.workload, case.device)
     emit(Started(environment=process.merged(step.environment)))
-    return measure(step, case.sampling, clock=time.perf_counter, on_samples=emit, on_phase=phases.enter)
+    until = time.monotonic() + _STAY_SHARE * request.case_timeout_s
+
+    def begin() -> None:
+        if company is not None:
+            company.begin(step, timeout_s=_BEGIN_SHARE * request.case_timeout_s)
+
+    measurement = measure(
+        step, case.sampling, clock=time.perf_counter, on_samples=emit, on_phase=phases.enter, on_warm=begin
+    )
+    # A child that is ended from here on has measured its case already.
+    phases.enter(Phase.PEAK)
+    if company is not None:
+        company.stay(step, timeout_s=until - time.monotonic())
+    return measurement
 
 
 def _peak(case: Case, framework: Framework) -> tuple[float | None, str | None]:
@@ -230,6 +276,8 @@ def _verdict_of(error: Exception, framework: Framework | None) -> Verdict:
         return Verdict.DEVICE_MISSING
     if isinstance(error, MemoryError):
         return Verdict.OOM
+    if isinstance(error, _TIMEOUT):
+        return Verdict.TIMEOUT
     return Verdict.CRASHED if framework is None else framework.verdict_of(error)
 
 
@@ -237,7 +285,7 @@ def _reason_of(error: Exception) -> str:
     """Return one line for people: the first of the message, under the error's class unless the error is ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else "no message"
-    if not isinstance(error, _UNSUPPORTED + _DEVICE_MISSING):
+    if not isinstance(error, _UNSUPPORTED + _DEVICE_MISSING + _TIMEOUT):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= _REASON_CHARACTERS else text[: _REASON_CHARACTERS - 1] + "…"
 

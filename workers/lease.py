@@ -13,20 +13,27 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
 import fcntl
 import os
 import pwd
 import re
-import stat
-import struct
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workers.codec import CodecError, from_json, to_json
+from workers.company import FILE as COMPANY
+from workers.company import is_led, lead
+from workers.lockfiles import (
+    FOLDER,
+    FOLDER_VARIABLE,
+    LeaseError,
+    conflict_with,
+    opened_file,
+    opened_folder,
+    set_lock,
+)
 from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
@@ -35,14 +42,17 @@ if TYPE_CHECKING:
 
     from workers.protocol import Device
 
-#: Not ``$TMPDIR``, which is often a user's own: users must find each other here.
-FOLDER: Final = Path("/tmp/muster-leases")
-
-#: Names another folder, for hosts whose users do not share ``/tmp``. All of them must name the same.
-FOLDER_VARIABLE: Final = "MUSTER_LEASE_FOLDER"
-
-#: Everybody may add files and nobody may remove another's, as in ``/tmp`` itself.
-_FOLDER_MODE: Final = 0o1777
+__all__ = [
+    "FOLDER",
+    "FOLDER_VARIABLE",
+    "Claim",
+    "Holder",
+    "Lease",
+    "LeaseBusyError",
+    "LeaseError",
+    "claims_of",
+    "this_process",
+]
 
 #: The kernel can wait for a lock, but neither until a deadline nor until somebody calls, so we look this often.
 POLL_S: Final = 0.25
@@ -55,14 +65,6 @@ _MAX_SLOTS: Final = 8192
 
 #: So that a holder always fits in its slot, though JSON can take twelve bytes for a character.
 _MAX_CHARACTERS: Final = 48
-
-#: ``struct flock`` of 64-bit Linux: type, whence, start, length, pid; see fcntl(2). Open file description locks:
-#: unlike plain POSIX locks they keep two threads apart, unlike ``flock`` they can be asked for without being taken.
-_FLOCK: Final = struct.Struct("@hhqqi0q")
-
-
-class LeaseError(Exception):
-    """Leases cannot be had on this host; the message says where, why, and what mends it."""
 
 
 class LeaseBusyError(Exception):
@@ -95,6 +97,8 @@ class Claim:
     #: Several things may have one file, each in a slot of its own.
     slot: int = 0
     is_shared: bool = False
+    #: Of cases that are measured at once: one of them takes it for all.
+    group: str | None = None
 
     @property
     def kind(self) -> int:
@@ -112,13 +116,14 @@ class Claim:
         return 2 * self.slot + 1
 
 
-def claims_of(device: Device, *, is_alone: bool) -> tuple[Claim, ...]:
+def claims_of(device: Device, *, is_alone: bool, group: str | None = None) -> tuple[Claim, ...]:
     """Return what a case on ``device`` needs, in the order in which everybody takes it.
 
     ``is_alone`` keeps the whole host free of other cases; otherwise a GPU keeps to itself, and a CPU device keeps its
-    cores, each of them, so that two core sets that overlap exclude each other.
+    cores, each of them, so that two core sets that overlap exclude each other. The cases of a ``group`` keep the host
+    free of all but themselves: whichever comes first takes it, for all of them.
     """
-    host = Claim(file="host", label="the host", is_shared=not is_alone)
+    host = Claim(file="host", label="the host", is_shared=not is_alone and group is None, group=group)
     if device.kind is DeviceKind.GPU:
         own = re.sub(r"[^A-Za-z0-9._-]", "_", device.uuid or f"index-{device.index}")
         return host, Claim(file=f"gpu-{own}", label="the GPU")
@@ -194,7 +199,7 @@ class Lease:
             _write(self._files[claim.file], claim, b"")
         self._written.clear()
         for file in self._files.values():
-            _set_lock(file, fcntl.F_UNLCK, 0, 0)
+            set_lock(file, fcntl.F_UNLCK, 0, 0)
         self.leave_to_heirs()
 
     def leave_to_heirs(self) -> None:
@@ -214,16 +219,24 @@ class Lease:
 
     def _is_taken(self, claim: Claim) -> bool:
         """Take a claim that is free and that nobody else stands in line for; otherwise stand in line, and say no."""
-        if claim.file not in self._files:
-            with _opened_folder(self._folder) as folder:
-                self._files[claim.file] = _opened_file(folder, self._folder / claim.file)
-        file = self._files[claim.file]
-        if _conflict(file, fcntl.F_WRLCK, claim.turn) is None and _set_lock(file, claim.kind, claim.use):
-            _set_lock(file, fcntl.F_UNLCK, claim.turn)
-            self._sign(file, claim)
+        file = self._opened(claim.file)
+        if claim.group is not None and is_led(self._opened(COMPANY), claim.group):
+            set_lock(file, fcntl.F_UNLCK, claim.turn)
             return True
-        _set_lock(file, fcntl.F_WRLCK, claim.turn)
+        if conflict_with(file, fcntl.F_WRLCK, claim.turn) is None and set_lock(file, claim.kind, claim.use):
+            set_lock(file, fcntl.F_UNLCK, claim.turn)
+            self._sign(file, claim)
+            if claim.group is not None:
+                lead(self._opened(COMPANY), claim.group)
+            return True
+        set_lock(file, fcntl.F_WRLCK, claim.turn)
         return False
+
+    def _opened(self, name: str) -> int:
+        if name not in self._files:
+            with opened_folder(self._folder) as folder:
+                self._files[name] = opened_file(folder, self._folder / name)
+        return self._files[name]
 
     def _sign(self, file: int, claim: Claim) -> None:
         if os.fstat(file).st_nlink == 0:
@@ -236,7 +249,7 @@ class Lease:
     def _reason(self, claim: Claim) -> str:
         """Return who has what we wait for."""
         file = self._files[claim.file]
-        conflict = _conflict(file, claim.kind, claim.use)
+        conflict = conflict_with(file, claim.kind, claim.use)
         if conflict is None:
             return f"{claim.label} is promised to somebody who came before"
         holders = [_read(file, claim.slot)] if conflict == fcntl.F_WRLCK else list(self._sharers())
@@ -246,7 +259,7 @@ class Lease:
     def _sharers(self) -> Iterator[str]:
         """Give those who hold the host together with others, each once: each holds something for itself beside it."""
         found: dict[str, None] = {}
-        with _opened_folder(self._folder) as folder:
+        with opened_folder(self._folder) as folder:
             for name in sorted(os.listdir(folder)):  # noqa: PTH208  # a path can be swapped, a descriptor cannot
                 with contextlib.suppress(OSError, LeaseError):
                     found.update(dict.fromkeys(_holders_in(folder, self._folder / name)))
@@ -255,103 +268,16 @@ class Lease:
 
 def _holders_in(folder: int, path: Path) -> Iterator[str]:
     """Give who holds each slot of a file that is held."""
-    file = _opened_file(folder, path)
+    file = opened_file(folder, path)
     try:
         for slot in range(min(os.fstat(file).st_size // _SLOT_BYTES, _MAX_SLOTS)):
-            if _conflict(file, fcntl.F_RDLCK, 2 * slot) is not None:
+            if conflict_with(file, fcntl.F_RDLCK, 2 * slot) is not None:
                 yield _read(file, slot)
     finally:
         os.close(file)
 
 
-# --- files -----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _opened_folder(path: Path) -> Iterator[int]:
-    """Open the folder, made if it is not there; files are opened by its descriptor, so nobody can swap it meanwhile."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        try:
-            folder = os.open(path, flags)
-        except FileNotFoundError:
-            _make_folder(path)
-            folder = os.open(path, flags)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-            raise
-        raise LeaseError(f"{path} must be a folder, and is not (a link is none): remove it: rm {path}") from error
-    try:
-        mode = os.fstat(folder).st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise LeaseError(f"in {path} anybody may remove anybody's files: chmod {_FOLDER_MODE:o} {path}")
-        yield folder
-    finally:
-        os.close(folder)
-
-
-def _make_folder(path: Path) -> None:
-    """Make the folder with its mode at once, whatever the umask: another user may come in the next moment."""
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    new.chmod(_FOLDER_MODE)
-    try:
-        new.rename(path)
-    except OSError:  # another was faster
-        new.rmdir()
-
-
-def _opened_file(folder: int, path: Path) -> int:
-    """Open the lease file ``path`` in ``folder``, made if it is not there. Raises :class:`LeaseError` and OSError."""
-    # In a sticky folder the kernel refuses O_CREAT on a file of another user (sysctl fs.protected_regular).
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        try:
-            file = os.open(path.name, flags, dir_fd=folder)
-        except FileNotFoundError:
-            file = _made_file(folder, path.name, flags)
-    except PermissionError as error:
-        hint = f"its owner, or root, types: chmod {_FOLDER_MODE:o} {path.parent}; chmod 666 {path}"
-        raise LeaseError(f"{path}: {error.strerror}: {hint}") from error
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise
-        raise _not_a_file(path) from error
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise _not_a_file(path)
-    return file
-
-
-def _made_file(folder: int, name: str, flags: int) -> int:
-    try:
-        file = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
-    except FileExistsError:  # another was faster
-        return os.open(name, flags, dir_fd=folder)
-    os.fchmod(file, 0o666)  # whatever the umask
-    return file
-
-
-def _not_a_file(path: Path) -> LeaseError:
-    return LeaseError(f"{path} must be a plain file, and is not (a link is none): remove it: rm -r {path}")
-
-
-# --- locks and what is written beside them -----------------------------------------------------------------------
-
-
-def _set_lock(file: int, kind: int, start: int, length: int = 1) -> bool:
-    """Set or end a lock on some bytes, up to the end where ``length`` is 0; return False where somebody has one."""
-    try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _conflict(file: int, kind: int, start: int) -> int | None:
-    """Return the kind of lock that keeps us from one of ``kind``, ``None`` where nothing does; takes none."""
-    answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0))
-    found: int = _FLOCK.unpack(answer)[0]
-    return None if found == fcntl.F_UNLCK else found
+# --- what is written beside locks ---------------------------------------------------------------------------------
 
 
 def _write(file: int, claim: Claim, text: bytes) -> None:

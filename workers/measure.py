@@ -155,11 +155,13 @@ def measure(
     clock: Callable[[], float],
     on_samples: Callable[[SampleBatch], None],
     on_phase: Callable[[Phase], None] = lambda _: None,
+    on_warm: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Warm up, then time one step after another until the stopping rule is content.
 
     ``clock`` gives seconds and must not go back. ``on_samples`` gets every time once, in order, in batches, and never
     between the two looks at the clock that make a sample; ``on_phase`` hears of warm-up and measuring as they begin.
+    ``on_warm`` is called between the two, and measuring waits for it.
     The cap on time counts the samples alone, and wins over ``min_steps``; at least one sample is taken.
 
     Raises :class:`ClockError`, and whatever ``step`` raises.
@@ -169,6 +171,7 @@ def measure(
     for _ in range(sampling.warmup):
         warmup.take()
     warmup.hand_on()
+    on_warm()
     on_phase(Phase.MEASURE)
     counted = _Timer(step, clock, on_samples, warmup=False)
     rule, reason = StoppingRule(sampling), None

@@ -250,6 +250,16 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Together:
+    """Cases of one host that are measured at once, each on a device of its own."""
+
+    #: Names them on their host: the same for each of them, and for no others.
+    group: str
+    #: Their devices by selector, in one order for all.
+    selectors: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptRequest:
     """What the head hands to an agent, and the agent to its child."""
 
@@ -278,6 +288,8 @@ class AttemptRequest:
     busy_above: float = 0.5
     #: Seconds between two readings of telemetry; ``None`` for none.
     telemetry_interval_s: float | None = 1.0
+    #: What is measured beside it, from a common beginning; ``None`` where nobody waits for anybody.
+    together: Together | None = field(default=None, metadata=UNSAID)
     protocol_version: int = PROTOCOL_VERSION
 
 

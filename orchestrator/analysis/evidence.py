@@ -89,8 +89,7 @@ def judged(case: Case, result: Result, quality: QualityConfig, earlier: Sequence
 def _doubts(case: Case, result: Result, quality: QualityConfig, earlier: Sequence[Result]) -> Iterator[Doubt]:
     seen = result.telemetry
     if seen is not None:
-        if case.company is not Company.TOGETHER:
-            yield from _others(case, seen, quality)
+        yield from _others(case, seen, quality)
         yield from _stolen(seen, quality)
         yield from _slowed_down(case, seen, quality)
         yield from _clock_changed(case, seen, quality, earlier)
@@ -107,6 +106,8 @@ def _others(case: Case, seen: Telemetry, quality: QualityConfig) -> Iterator[Dou
     if on_gpu:
         verb = "was" if len(on_gpu) == 1 else "were"
         yield Doubt(kind=DoubtKind.CONTENDED, text=f"{_named(on_gpu)} {verb} on the GPU as well")
+    if case.company is Company.TOGETHER:
+        return  # others on its host are what it is measured with
     share, limit = _share(seen, "cpu.others_percent"), quality.max_others
     if share is None or limit is None or share <= limit:
         return

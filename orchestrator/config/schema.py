@@ -178,7 +178,6 @@ class PolicyConfig(Keys):
             "concurrent: a host's GPUs at once, its CPU devices alone; exclusive: one device at a time;"
             " together: all at once, and CPU figures suffer; both: each alone, then all at once, to compare."
         ),
-        json_schema_extra=not_yet("comparing devices alone and together", supported="concurrent|exclusive|together"),
     )
     order: Order = Field(
         Order.INTERLEAVED,

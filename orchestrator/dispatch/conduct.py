@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.dispatch.company import companions, has_room, is_together, together_of
 from orchestrator.dispatch.messages import (
     CancelCase,
     DeviceLost,
@@ -19,7 +20,6 @@ from orchestrator.dispatch.policies import (
     FAILURES,
     MOST_RETURNS,
     is_tried_again,
-    may_start,
     needs_more_memory,
     retry_delay_s,
     return_delay_s,
@@ -27,6 +27,7 @@ from orchestrator.dispatch.policies import (
 )
 from orchestrator.dispatch.state import AttemptRecord
 from orchestrator.dispatch.transitions import CLOSED, AttemptState, DeviceState
+from orchestrator.planning import lonely
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.dispatch.messages import Command
     from orchestrator.dispatch.settings import DispatchSettings
     from orchestrator.dispatch.state import Board, CaseRecord, DeviceRecord, HostRecord
+    from workers.protocol import Together
 
 #: Owner of the one deadline that all cases in all queues share; devices and hosts own theirs by their names.
 QUEUE: Final = ""
@@ -64,6 +66,10 @@ class Conduct:
 
     def go_on(self, device: DeviceRecord, at: float) -> Iterator[Command]:
         """Line an idle device up for its next case, have it wait for one, or release it; then fill its host."""
+        yield from self._look_on(device, at)
+        yield from self.fill(device.host, at)
+
+    def _look_on(self, device: DeviceRecord, at: float) -> Iterator[Command]:
         record = device.due(at)
         if record is not None:
             self._line_up(device, record)
@@ -71,7 +77,6 @@ class Conduct:
             self._set_deadline(device, min(record.not_before for record in device.queue))
         else:
             yield from self.release(device, at)
-        yield from self.fill(device.host, at)
 
     def release(self, device: DeviceRecord, at: float) -> Iterator[Command]:
         """Let a device's agent go, if it has one."""
@@ -90,13 +95,29 @@ class Conduct:
         while host.idle and host.silent_since is None and not self.is_stopping:
             device = host.idle[0][1]
             record = device.due(at) if device.state is DeviceState.IDLE else None
-            may_not = not may_start(device.device.kind, host.load, self._settings.host_concurrency)
-            if record is not None and may_not:
+            if record is not None and not has_room(self._board, host, record, self._settings.host_concurrency):
                 return
             heapq.heappop(host.idle)
             device.is_in_line = False
-            if record is not None:
+            if record is not None and is_together(record.case, self._settings.host_concurrency):
+                yield from self._start_together(device, record, at)
+            elif record is not None:
                 yield self._start(device, record, at)
+
+    def _start_together(self, device: DeviceRecord, record: CaseRecord, at: float) -> Iterator[Command]:
+        """Begin a case and all that are measured together with it; end it where there are none any more."""
+        records = companions(self._board, record)
+        if len(records) > 1:
+            together = together_of(records)
+            for each in records:
+                own = self._board.devices[each.case.device.id]
+                own.step_out()
+                yield self._start(own, each, at, together)
+            return
+        device.queue.remove(record)
+        gap = lonely(record.case)
+        yield self._decide(device, record, at, gap.verdict, gap.reason)
+        yield from self._look_on(device, at)
 
     # --- devices that are lost, for now or for good ---
 
@@ -212,21 +233,28 @@ class Conduct:
 
     # --- cases ---
 
-    def _start(self, device: DeviceRecord, record: CaseRecord, at: float) -> Command:
+    def _start(self, device: DeviceRecord, record: CaseRecord, at: float, together: Together | None = None) -> Command:
         device.queue.remove(record)
         number = record.made + 1
         device.active = record.attempt = AttemptRecord(case=record, number=number)
         self._board.move_case(record, StartCase, at)
         self._board.move_device(device, StartCase, at)
         self.await_next(device.active, at)
-        return StartCase(case=record.case, attempt=number)
+        return StartCase(case=record.case, attempt=number, together=together)
 
     def settle(
         self, device: DeviceRecord, record: CaseRecord, at: float, verdict: Verdict, reason: str | None
     ) -> Iterator[Command]:
-        """Try a case again whose attempt has ended, or end it; it is in no queue."""
+        """Try a case again whose attempt has ended, or end it; it is in no queue.
+
+        What was measured together is not: its company has ended as well, or has its figures.
+        """
         tries = record.made - record.made_before
-        attempts = tries if self.is_stopping or device.is_put_aside else self._settings.attempts
+        attempts = self._settings.attempts
+        if self.is_stopping or device.is_put_aside:
+            attempts = tries
+        elif is_together(record.case, self._settings.host_concurrency):
+            attempts = 1
         if is_tried_again(verdict, attempt=tries, attempts=attempts):
             if tries > 0:
                 record.not_before = at + retry_delay_s(tries, self._settings.retry_delay_s)

@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from orchestrator.dispatch.policies import HostLoad, may_start, must_be_alone
+from orchestrator.dispatch.settings import HostConcurrency
 from orchestrator.dispatch.transitions import CLOSED, OVER, AttemptState, CaseState, DeviceState
 from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.dispatch.settings import HostConcurrency
     from orchestrator.dispatch.state import Board, CaseRecord, DeviceRecord, HostRecord
 
 
@@ -62,6 +62,7 @@ def _wrong_with_waiting(board: Board, device: DeviceRecord) -> Iterator[str]:
 
 def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency: HostConcurrency) -> Iterator[str]:
     busy = [device.device.kind for device in devices if device.state is DeviceState.BUSY]
+    cases = [device.active.case for device in devices if device.state is DeviceState.BUSY and device.active]
     load = HostLoad(
         preparing=sum(device.state is DeviceState.PREPARING for device in devices),
         active_cpus=busy.count(DeviceKind.CPU),
@@ -69,12 +70,22 @@ def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency:
     )
     if load != host.load:
         yield f"host {host.name} has {load} and counts {host.load}"
-    if len(busy) > 1 and any(must_be_alone(kind, concurrency) for kind in busy):
+    if len(busy) > 1 and any(_must_be_alone(device, concurrency) for device in devices):
         yield f"host {host.name} has {len(busy)} devices at work, and one of them must be alone"
+    if concurrency is HostConcurrency.BOTH and len({one.group for one in cases}) > 1:
+        yield f"host {host.name} has cases at work together that do not belong together"
+    # Where cases wait for each other, a device may wait for one that is away.
+    is_away = any(device.state is DeviceState.AWAY for device in devices)
     for device in devices:
         has_turn = device.state is DeviceState.IDLE and device.is_in_line and host.silent_since is None
-        if has_turn and may_start(device.device.kind, load, concurrency):
+        waits_for_others = concurrency is HostConcurrency.BOTH and is_away
+        if has_turn and may_start(device.device.kind, load, concurrency) and not waits_for_others:
             yield f"{device} waits although its host has room"
+
+
+def _must_be_alone(device: DeviceRecord, concurrency: HostConcurrency) -> bool:
+    company = device.active.case.case.company if device.active is not None else None
+    return device.state is DeviceState.BUSY and must_be_alone(device.device.kind, concurrency, company)
 
 
 def _wrong_with_silence(board: Board, host: HostRecord) -> Iterator[str]:

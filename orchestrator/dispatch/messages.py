@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from workers.protocol import Case, Device, Result, Verdict
+    from workers.protocol import Case, Device, Result, Together, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +155,8 @@ class StartCase:
     case: Case
     #: Counts from 1 within the case.
     attempt: int
+    #: The cases that are begun with it, and that it waits for before it counts steps.
+    together: Together | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.dispatch.settings import HostConcurrency
-from workers.protocol import DeviceKind, Verdict
+from workers.protocol import Company, DeviceKind, Verdict
 
 if TYPE_CHECKING:
     from workers.protocol import Case
@@ -64,10 +64,14 @@ def needs_more_memory(case: Case, than: Case) -> bool:
     )
 
 
-def must_be_alone(kind: DeviceKind, concurrency: HostConcurrency) -> bool:
-    """Return whether nothing else may be at work on a host while a device of ``kind`` is, also of other musters."""
-    # `both` will measure each device alone first; until it is built, a simulation of it has that half.
-    return concurrency in (HostConcurrency.EXCLUSIVE, HostConcurrency.BOTH) or (
+def must_be_alone(kind: DeviceKind, concurrency: HostConcurrency, company: Company | None = None) -> bool:
+    """Return whether nothing else may be at work on a host while a device of ``kind`` is, also of other musters.
+
+    Nothing else than what is begun together with it, where it is to be measured in ``company``.
+    """
+    if concurrency is HostConcurrency.BOTH:
+        return company is not Company.TOGETHER
+    return concurrency is HostConcurrency.EXCLUSIVE or (
         concurrency is HostConcurrency.CONCURRENT and kind is DeviceKind.CPU
     )
 

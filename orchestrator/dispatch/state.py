@@ -20,7 +20,8 @@ from orchestrator.dispatch.transitions import (
     CaseState,
     DeviceState,
 )
-from workers.protocol import DeviceKind
+from orchestrator.planning import company_key
+from workers.protocol import Company, DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +74,11 @@ class CaseRecord:
     verdict: Verdict | None = None
     reason: str | None = None
     story: list[StoryLine] = field(default_factory=list)
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What it has in common with those that it may be measured together with."""
+        return company_key(self.case)
 
     @property
     def made(self) -> int:
@@ -188,6 +194,8 @@ class Board:
     #: How many cases are in each state.
     counts: dict[CaseState, int] = field(default_factory=lambda: dict.fromkeys(CaseState, 0))
     open_devices: int = 0
+    #: Cases of one host that may be measured together, in the plan's order.
+    groups: dict[tuple[object, ...], list[CaseRecord]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cases: Sequence[Case], attempts_before: Mapping[str, int] | None = None) -> Board:
@@ -203,6 +211,8 @@ class Board:
             record = CaseRecord(case=case, position=position, made_before=made_before)
             board.cases[case.key] = record
             board._device_of(case.device).queue.append(record)
+            if case.company is Company.TOGETHER:
+                board.groups.setdefault(record.group, []).append(record)
         board.counts[CaseState.QUEUED] = len(board.cases)
         board.open_devices = len(board.devices)
         return board

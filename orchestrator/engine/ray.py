@@ -480,12 +480,13 @@ class RayEngine:
             start_timeout_s=self._limits.start_timeout_s,
             case_timeout_s=self._limits.case_timeout_s,
             lease_timeout_s=self._limits.lease_timeout_s,
-            is_alone=must_be_alone(act.case.device.kind, self._limits.host_concurrency),
+            is_alone=must_be_alone(act.case.device.kind, self._limits.host_concurrency, act.case.company),
             head=socket.gethostname(),
             when_busy=self._limits.when_busy,
             busy_timeout_s=self._limits.busy_timeout_s,
             busy_above=self._limits.busy_above,
             telemetry_interval_s=self._limits.telemetry_interval_s,
+            together=act.together,
         )
 
     async def _follow(self, agent: _Agent, answer: asyncio.Future[str], act: StartCase) -> None:

@@ -49,7 +49,7 @@ from orchestrator.engine.simulated_parts import (
 )
 from orchestrator.engine.timeline import Course, Timeline
 from workers.codec import from_json, to_json
-from workers.protocol import Ending, Phase, Progress, Result, Verdict
+from workers.protocol import Company, Ending, Phase, Progress, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +80,8 @@ class SimulatedEngine:
     the standard deviation of a step's time as a share of its mean; ``faults`` goes by device id or case key;
     ``lease_timeout_s`` is how long a device that another muster has is waited for; ``epoch_s`` is what a calendar clock
     shows when the virtual one shows 0, in seconds since 1970; ``head_timeout_s`` is how long a silence agents bear
-    before they take the head for gone. Faults of hosts go by the host's name.
+    before they take the head for gone. ``penalty`` is the share by which steps take longer together with others; each
+    attempt still ends with its own last step. Faults of hosts go by the host's name.
     """
 
     simulated = True
@@ -95,6 +96,7 @@ class SimulatedEngine:
         lease_timeout_s: float = 3600.0,
         epoch_s: float = 0.0,
         head_timeout_s: float = 60.0,
+        penalty: float = 0.1,
     ) -> None:
         self._seed = seed
         self._speeds = dict(speeds or {})
@@ -103,6 +105,7 @@ class SimulatedEngine:
         self._lease_timeout_s = lease_timeout_s
         self._epoch_s = epoch_s
         self._head_timeout_s = head_timeout_s
+        self._penalty = penalty
         self._now = 0.0
         self._agents: dict[str, Agent] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -418,7 +421,10 @@ class SimulatedEngine:
             return
         measured = as_measured(attempt.case, faults)
         attempt.batch_size = measured.workload.batch_size if attempt.case.workload.seeks_largest else None
-        timing = timing_of(measured, number, speed=attempt.agent.speed, noise=self._noise, seed=self._seed)
+        speed = attempt.agent.speed
+        if attempt.case.company is Company.TOGETHER:
+            speed /= 1 + self._penalty
+        timing = timing_of(measured, number, speed=speed, noise=self._noise, seed=self._seed)
         attempt.started_at, attempt.timing = started_at, timing
         middle_at = started_at + timing.warmup_s + timing.measure_s / 2
         self._expect(attempt, middle_at, half_way(attempt, timing))

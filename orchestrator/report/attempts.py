@@ -81,7 +81,7 @@ def _row(number: int, kind: RowKind, one: _Try) -> Row:
     cells = (
         Cell(text=str(number), value=number),
         Cell(text=case.device.id, value=case.device.id),
-        Cell(text=in_words(case.workload), value=in_words(case.workload)),
+        Cell(text=in_words(case.workload, case.company), value=in_words(case.workload, case.company)),
         Cell(text=str(one.attempt.number), value=one.attempt.number),
         Cell(
             text=f"{result.verdict.value}{mark}",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
-from orchestrator.report.columns import ratio_fields, seed_fields, wide_fields
+from orchestrator.report.columns import penalty_fields, ratio_fields, seed_fields, wide_fields
 from orchestrator.report.entries import measured, published
 from orchestrator.report.notes import notes
 from orchestrator.report.table import Row, Table
@@ -39,18 +39,24 @@ def build_table(
     for a reference. Without a figure the cell says the verdict (``oom``), its value is ``None``, and the reason stands
     in the cell, in Details and, where it is long, in the notes. ``not asked`` marks a pass that the config left out.
 
-    ``wide`` adds columns to the seed's six: see :func:`orchestrator.report.columns.wide_fields`. ``relative_to``
-    names a device, as the table shows it or as ``host/device``, and adds for each pass how many times as fast each
-    row is, in images a second: against the chosen device's row of the same workload, or else its only row of the
-    same model. ``store`` is the URL that the commands in the notes have to name; ``None`` where they need not.
-    ``floors`` are the noise floors of devices that are known.
+    Where devices were measured alone and together, a column for each pass says what company costs:
+    :func:`orchestrator.report.columns.penalty_fields`. ``wide`` adds columns to the seed's six: see
+    :func:`orchestrator.report.columns.wide_fields`. ``relative_to`` names a device, as the table shows it or as
+    ``host/device``, and adds for each pass how many times as fast each row is, in images a second: against the chosen
+    device's row of the same workload, or else its only row of the same model. ``store`` is the URL that the commands in
+    the notes have to name; ``None`` where they need not. ``floors`` are the noise floors of devices that are known.
 
     Raises :class:`orchestrator.errors.UsageError` where no row, or rows of more than one device, answer to
     ``relative_to``.
     """
     ours, theirs = measured(run, floors), published(references)
     entries = (*ours, *theirs)
-    fields = (*seed_fields(), *(wide_fields() if wide else ()), *_ratio_fields(entries, relative_to))
+    fields = (
+        *seed_fields(),
+        *penalty_fields(ours),
+        *(wide_fields() if wide else ()),
+        *_ratio_fields(entries, relative_to),
+    )
     return Table(
         title=title(run),
         columns=tuple(field.column for field in fields),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.analysis import statistics
+from orchestrator.report.entries import NOT_ASKED
 from orchestrator.report.figures import rounded
 from orchestrator.report.table import Align, Cell, Column
-from workers.protocol import Pass
+from workers.protocol import Company, Pass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator.analysis.statistics import Summary
-    from orchestrator.report.entries import Entry, Timing
+    from orchestrator.report.entries import Entry, EntryDefinition, Timing
 
 #: Of a figure whose batch was searched for, and not recorded.
 _NO_BATCH: Final = "the batch that was measured is not known"
@@ -75,6 +76,20 @@ def ratio_fields(chosen_name: str, chosen_for: Callable[[Entry], Entry | None]) 
     ``chosen_for`` gives the row that an entry is held against, ``None`` where there is none of the same model.
     """
     return tuple(_ratio_field(pass_, chosen_name, chosen_for) for pass_ in Pass)
+
+
+def penalty_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
+    """Return a column a pass that says how much longer a step takes together with the host's others than alone.
+
+    By the rows' means, percent; none for a pass that no row was to be measured in company.
+    """
+    alone = {_apart_from_company(entry): entry for entry in entries if entry.definition.company is Company.ALONE}
+    together = [entry for entry in entries if entry.definition.company is Company.TOGETHER]
+    return tuple(
+        _penalty_field(pass_, lambda entry: alone.get(_apart_from_company(entry)))
+        for pass_ in Pass
+        if any(entry.timing(pass_).text != NOT_ASKED for entry in together)
+    )
 
 
 # --- one pass --------------------------------------------------------------------------------------------------
@@ -245,6 +260,27 @@ def _ratio_field(pass_: Pass, chosen_name: str, chosen_for: Callable[[Entry], En
         return rate / chosen_rate
 
     return _rate(pass_, "ratio", f"speed over {chosen_name}", "x", figure)
+
+
+def _apart_from_company(entry: Entry) -> tuple[str | None, EntryDefinition]:
+    return entry.device_id, replace(entry.definition, company=None)
+
+
+def _penalty_field(pass_: Pass, alone_for: Callable[[Entry], Entry | None]) -> Field:
+    def cell(_: int, entry: Entry) -> Cell:
+        alone = alone_for(entry)
+        if entry.definition.company is not Company.TOGETHER:
+            return _missing("not measured together with others")
+        mean_ms = entry.timing(pass_).mean_ms
+        alone_ms = None if alone is None else alone.timing(pass_).mean_ms
+        if mean_ms is None:
+            return _missing(entry.timing(pass_).reason or "no figure")
+        if alone_ms is None:
+            return _missing("no figure of it alone")
+        value = 100 * (mean_ms / alone_ms - 1)
+        return Cell(text=f"{value:+.1f}", value=value)
+
+    return Field(column=_right(pass_, "penalty_percent", "penalty together (%)", "%"), cell=cell)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------

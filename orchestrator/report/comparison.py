@@ -87,7 +87,7 @@ def summary(comparison: Comparison, threshold: float | None) -> str:
 
 
 def _row(number: int, case: ComparedCase, kind: RowKind) -> Row:
-    words = in_words(case.workload) + (f" {case.company.value}" if case.company is not None else "")
+    words = in_words(case.workload, case.company)
     why = printable(case.reason) if case.reason else ""
     mark = " (doubtful)" if case.is_doubtful else ""
     cells = (

@@ -13,7 +13,7 @@ from orchestrator.report.printable import printable
 from orchestrator.report.table import Link, RowKind
 from orchestrator.results import RunState
 from workers import models
-from workers.protocol import Compiler, DeviceKind, Environment, Fetch, Layout, Pass, Precision, Verdict
+from workers.protocol import Company, Compiler, DeviceKind, Environment, Fetch, Layout, Pass, Precision, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +31,13 @@ NOT_ENDED: Final = "not ended"
 
 #: How frameworks write their own names; others are written as configs do.
 _SPELLINGS: Final = {"tensorflow": "TensorFlow"}
+
+#: What Details says of a row's company.
+_COMPANIES: Final = {
+    None: None,
+    Company.ALONE: "alone on its host",
+    Company.TOGETHER: "together with its host's others",
+}
 
 #: Characters of a reason that Details has room for; the whole of it is in the notes.
 _REASON_LENGTH: Final = 80
@@ -84,6 +91,8 @@ class EntryDefinition:
     compiler: str | None = None
     #: Whether the largest batch that fits was looked for.
     seeks_largest: bool = False
+    #: Whether the host's other devices were at work as well; ``None`` where nobody asked for a comparison.
+    company: Company | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +144,7 @@ class Entry:
             ("framework", definition.framework),
             ("fetch", definition.fetch),
             *(self._searched() if definition.seeks_largest else ()),
+            *((("company", definition.company.value),) if definition.company is not None else ()),
         )
 
     def _searched(self) -> tuple[tuple[str, CellValue], ...]:
@@ -197,7 +207,7 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
         kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
         device_name=device.name or device.selector,
         memory=_memory(device),
-        definition=_definition(workload, {timing.batch_size for timing in by_pass.values()}),
+        definition=_definition(workload, {timing.batch_size for timing in by_pass.values()}, pools[0].company),
         forward=forward,
         forward_backward=forward_backward,
         details=" / ".join((*said, *_reasons(by_pass))),
@@ -293,7 +303,7 @@ def _memory(device: Device) -> str | None:
     return device.memory
 
 
-def _definition(workload: Workload, found: set[int | None]) -> EntryDefinition:
+def _definition(workload: Workload, found: set[int | None], company: Company | None) -> EntryDefinition:
     """Return what a row is of; ``found`` are the batches of its passes, where they were searched for."""
     batch_size = next(iter(found)) if len(found) == 1 else None
     return EntryDefinition(
@@ -305,6 +315,7 @@ def _definition(workload: Workload, found: set[int | None]) -> EntryDefinition:
         layout=workload.layout.value,
         compiler=workload.compiler.value,
         seeks_largest=workload.seeks_largest,
+        company=company,
     )
 
 
@@ -335,6 +346,7 @@ def _details(
         workload.layout.value if workload.layout is not Layout.NHWC else None,
         workload.compiler.value if workload.compiler is not Compiler.NONE else None,
         f"fetch {workload.fetch.value}" if workload.fetch is not Fetch.DEVICE else None,
+        _COMPANIES[cases[0].case.company],
     )
     return tuple(part for part in parts if part is not None)
 

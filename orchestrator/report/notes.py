@@ -69,7 +69,8 @@ def _odd_ones(run: Run) -> list[str]:
     found = sorted(odd_ones(pooled(run.cases)), key=lambda odd: -abs(odd.z))
     said = [
         f"{odd.pooled.device.id} is {100 * abs(odd.share):.2g} % {'slower' if odd.share < 0 else 'faster'} than"
-        f" the median of {odd.peers} equal ones (robust z {odd.z:.1f}): {in_words(odd.pooled.workload)}."
+        f" the median of {odd.peers} equal ones (robust z {odd.z:.1f}):"
+        f" {in_words(odd.pooled.workload, odd.pooled.company)}."
         for odd in found[:_MOST_ODD]
     ]
     rest = len(found) - _MOST_ODD

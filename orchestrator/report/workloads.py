@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from workers.protocol import Compiler, Fetch
 
 if TYPE_CHECKING:
-    from workers.protocol import Workload
+    from workers.protocol import Company, Workload
 
 
-def in_words(workload: Workload) -> str:
+def in_words(workload: Workload, company: Company | None = None) -> str:
     """Return what is measured: ``alexnet forward batch 128 float32 NHWC``, and what is not as usual."""
     parts = (
         workload.model,
@@ -20,5 +20,6 @@ def in_words(workload: Workload) -> str:
         workload.layout.value,
         None if workload.compiler is Compiler.NONE else workload.compiler.value,
         None if workload.fetch is Fetch.DEVICE else f"fetch {workload.fetch.value}",
+        None if company is None else company.value,
     )
     return " ".join(part for part in parts if part is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -35,7 +35,7 @@ from orchestrator.engine.simulated import Fault, SimulatedEngine
 from orchestrator.runner import Runner, Stopper
 from tests.builders import a_case, a_device, a_result, a_sampling, a_workload
 from tests.properties.watching import Watch
-from workers.protocol import Verdict
+from workers.protocol import Company, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +75,21 @@ def plan(of: Sequence[Device]) -> tuple[Case, ...]:
     )
 
 
+def compared(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Each case alone, and then all of a host together: cases of one number are of one workload."""
+    found: list[Case] = []
+    for place, case in enumerate(cases):
+        number = 1 + sum(other.device.id == case.device.id for other in cases[:place])
+        workload = a_workload(batch_size=number)
+        one = replace(case, workload=workload)
+        found += [replace(one, key=f"{case.key} {company.value}", company=company) for company in Company]
+    return tuple(
+        sorted(found, key=lambda each: (each.workload.batch_size, each.company is Company.TOGETHER, each.device.host))
+    )
+
+
 plans = st.lists(devices, min_size=1, max_size=12).map(plan)
+plans |= st.lists(devices, min_size=1, max_size=6).map(plan).map(compared)
 
 
 @dataclass

@@ -24,7 +24,8 @@ from orchestrator.dispatch.messages import (
 )
 from orchestrator.dispatch.settings import DispatchSettings, HostConcurrency
 from orchestrator.dispatch.transitions import DeviceState
-from workers.protocol import DeviceKind, Verdict
+from orchestrator.planning import company_key
+from workers.protocol import Company, DeviceKind, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.device_of = {case.key: case.device for case in self.cases}
+        self.group_of = {case.key: company_key(case) for case in self.cases}
         self.position = {case.key: number for number, case in enumerate(self.cases)}
         #: By device: the attempt that is out there.
         self.active: dict[str, tuple[str, int]] = {}
@@ -58,6 +60,9 @@ class Watch:
         self.aside: set[str] = set()
         self.released: Counter[str] = Counter()
         self.stopped = False
+        #: The devices that were begun together, by the name of the group; and the one that is not whole yet.
+        self.groups: dict[str, list[str]] = {}
+        self.unmet: str | None = None
 
     def event(self, event: Event | Progress | Command) -> None:
         match event:
@@ -82,6 +87,7 @@ class Watch:
                 pass
 
     def command(self, command: Event | Progress | Command) -> None:
+        assert self.unmet is None or isinstance(command, StartCase), "they are not begun in one go"
         match command:
             case PrepareDevice():
                 self._prepared(command)
@@ -131,6 +137,7 @@ class Watch:
         assert self.begun[case.key] <= self.settings.attempts
         self.active[device.id] = (case.key, command.attempt)
         self._beside(case)
+        self._together(command)
         if self.begun[case.key] == 1:
             order = self.first_begun.setdefault(device.id, [])
             order.append(self.position[case.key])
@@ -140,15 +147,32 @@ class Watch:
         # What is missing with its agent does not count as at work.
         at_work = [key for device_id, (key, _) in self.active.items() if device_id in self.up]
         beside = [self.device_of[key] for key in at_work if self.device_of[key].host == case.device.host]
-        if len(beside) > 1:
+        if self.settings.host_concurrency is HostConcurrency.BOTH:
+            keys = [key for key in at_work if self.device_of[key].host == case.device.host]
+            assert len(keys) == 1 or {self.group_of[key] for key in keys} == {company_key(case)}
+            assert len(keys) == 1 or case.company is Company.TOGETHER
+        elif len(beside) > 1:
             assert self.settings.host_concurrency is not HostConcurrency.EXCLUSIVE
             is_together = self.settings.host_concurrency is HostConcurrency.TOGETHER
             assert is_together or DeviceKind.CPU not in [other.kind for other in beside]
+
+    def _together(self, command: StartCase) -> None:
+        """Those that are begun together are so in one go, each told the same, and nobody is left to wait for."""
+        is_asked = self.settings.host_concurrency is HostConcurrency.BOTH
+        assert (command.together is not None) == (is_asked and command.case.company is Company.TOGETHER)
+        if command.together is None:
+            return
+        begun = self.groups.setdefault(command.together.group, [])
+        begun.append(command.case.device.selector)
+        assert len(command.together.selectors) > 1
+        assert begun == list(command.together.selectors)[: len(begun)]
+        self.unmet = None if begun == list(command.together.selectors) else command.together.group
 
     def at_the_end(self, dispatcher: Dispatcher) -> None:
         assert dispatcher.is_done
         assert dispatcher.next_deadline is None
         assert not self.active, "an attempt never ended"
+        assert self.unmet is None, "one that others wait for was never begun"
         assert set(self.verdicts) == {case.key for case in self.cases}, "a case was lost"
         closed = {DeviceState.RELEASED, DeviceState.LOST}
         assert all(view.state in closed for view in dispatcher.devices())

@@ -102,7 +102,6 @@ WRONG = {
 
 #: What is in the grammar and not built.
 NOT_BUILT = {
-    "host_concurrency": SMALL + "policy: {host_concurrency: both}\n",
     "store": SMALL + "store: mysql://lab.example/muster\n",
     "schedule": SMALL + "schedule: {cron: 0 3 * * *, timezone: Europe/Berlin, jitter: 5m}\n",
     "notify": SMALL + "notify: {command: [mail, ops], on: failure}\n",

@@ -15,7 +15,7 @@ from tests.unit.bench import (
     release,
     verdict,
 )
-from workers.protocol import DeviceKind, Verdict
+from workers.protocol import Company, DeviceKind, Verdict
 
 
 def test_gpus_of_a_host_work_side_by_side() -> None:
@@ -85,6 +85,12 @@ def test_what_must_be_alone_on_its_host_keeps_other_musters_out_as_well() -> Non
         (DeviceKind.CPU, HostConcurrency.TOGETHER),
     }
     assert {(k, c) for k in DeviceKind for c in HostConcurrency if must_be_alone(k, c)} == alone
+
+
+@pytest.mark.parametrize("kind", list(DeviceKind))
+def test_what_is_measured_in_company_has_others_beside_it(kind: DeviceKind) -> None:
+    assert must_be_alone(kind, HostConcurrency.BOTH, Company.ALONE)
+    assert not must_be_alone(kind, HostConcurrency.BOTH, Company.TOGETHER)
 
 
 def test_gpus_go_before_cpus_only_where_devices_work_side_by_side() -> None:

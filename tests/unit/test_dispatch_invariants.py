@@ -13,10 +13,11 @@ from orchestrator.dispatch.messages import (
 from orchestrator.dispatch.settings import HostConcurrency
 from orchestrator.dispatch.state import AttemptRecord, Board
 from orchestrator.dispatch.transitions import AttemptState, CaseState, DeviceState
+from tests.builders import a_case, a_device, a_workload
 from tests.unit.bench import (
     case_on,
 )
-from workers.protocol import Verdict
+from workers.protocol import Company, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,3 +152,21 @@ def test_an_idle_device_that_could_work_is_noticed() -> None:
     board = a_board(case_on("gpu:0"), case_on("gpu:1"))
     with pytest.raises(AssertionError, match="device gpu01/gpu:1 waits although its host has room"):
         check_invariants(board, HostConcurrency.CONCURRENT, is_stopping=False)
+
+
+def test_cases_at_work_together_that_do_not_belong_together_are_noticed() -> None:
+    cases = [
+        a_case(a_device("gpu01", selector), a_workload(batch_size=number), key=selector, company=Company.TOGETHER)
+        for number, selector in enumerate(("gpu:0", "gpu:1"), 1)
+    ]
+    board = Board.of(cases)
+    for case in cases:
+        device, record = board.devices[case.device.id], board.cases[case.key]
+        for trigger in (PrepareDevice, DeviceReady, StartCase):
+            board.move_device(device, trigger, 0.0)
+        board.move_case(record, StartCase, 0.0)
+        device.queue.remove(record)
+        device.active = record.attempt = AttemptRecord(case=record, number=1)
+        board.deadlines.set(case.device.id, 10.0)
+    with pytest.raises(AssertionError, match="host gpu01 has cases at work together that do not belong together"):
+        check_invariants(board, HostConcurrency.BOTH, is_stopping=False)

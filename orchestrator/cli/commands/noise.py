@@ -79,12 +79,19 @@ def _with_processes(
 ) -> tuple[Loaded, list[str]]:
     """Return the config with several processes a case, and the overrides that make it so."""
     from orchestrator.config.load import load_config
+    from orchestrator.config.schema import HostConcurrency
 
     sets = list(overrides or ())
     loaded = load_config(config, overrides=sets, simulate=simulate)
-    if processes is None and loaded.config.measure.processes > 1:
+    added = []
+    if processes is not None or loaded.config.measure.processes == 1:
+        added.append(f"measure.processes={processes or DEFAULT_PROCESSES}")
+    if loaded.config.policy.host_concurrency is HostConcurrency.BOTH:
+        # A floor is of a device alone: what is measured together has it twice.
+        added.append(f"policy.host_concurrency={HostConcurrency.EXCLUSIVE.value}")
+    if not added:
         return loaded, sets
-    sets.append(f"measure.processes={processes or DEFAULT_PROCESSES}")
+    sets += added
     return load_config(config, overrides=sets, simulate=simulate), sets
 
 

@@ -44,7 +44,7 @@ def _lines(made: Plan) -> list[str]:
         (
             str(number),
             planned.case.device.id,
-            in_words(planned.case.workload) + _which_process(planned, several),
+            in_words(planned.case.workload, planned.case.company) + _which_process(planned, several),
             _steps(planned),
             seconds(planned.estimate_s) if planned.estimate_s is not None else _why_not(planned),
         )

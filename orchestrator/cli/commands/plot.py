@@ -90,7 +90,9 @@ def _one_case(run: Run) -> CaseResult:
     from orchestrator.report.workloads import in_words
 
     with_figure = [case for case in run.cases if case.result is not None and case.result.samples_ms] or list(run.cases)
-    works = dict.fromkeys((case.case.device.id, in_words(case.case.workload)) for case in with_figure)
+    works = dict.fromkeys(
+        (case.case.device.id, in_words(case.case.workload, case.case.company)) for case in with_figure
+    )
     if len(works) > 1:
         named = "; ".join(" ".join(work) for work in list(works)[:5])
         raise UsageError(

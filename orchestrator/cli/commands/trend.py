@@ -88,13 +88,14 @@ def _points(runs: Sequence[Run], device: Device, workload: Workload) -> list[Tre
 
     from orchestrator.analysis.pooling import pooled
     from orchestrator.analysis.trend import TrendPoint
+    from workers.protocol import Company
 
     found = []
     for run in runs:
         for each in pooled(run.cases):
             is_it = (each.device.id, each.device.uuid, each.workload) == (device.id, device.uuid, workload)
             processes = [samples for samples in each.processes_ms if samples]
-            if is_it and processes and each.company is None:
+            if is_it and processes and each.company is not Company.TOGETHER:
                 found.append(
                     TrendPoint(
                         run_id=run.id,

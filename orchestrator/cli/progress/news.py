@@ -78,7 +78,8 @@ def label(case: Case) -> str:
     """Return what a case is called in one short line."""
     workload = case.workload
     batch = "max" if workload.seeks_largest else workload.batch_size
-    return f"{workload.model} {workload.pass_.value} b{batch} {workload.precision.value}"
+    company = "" if case.company is None else f" {case.company.value}"
+    return f"{workload.model} {workload.pass_.value} b{batch} {workload.precision.value}{company}"
 
 
 class Teller:

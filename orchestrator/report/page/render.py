@@ -76,7 +76,7 @@ def _pictures(run: Run, references: Sequence[Reference]) -> Iterator[_Picture]:
     # What is doubtful is what people want to look at.
     with_steps.sort(key=lambda case: case.verdict is not None and not case.verdict.is_doubtful)
     for case in with_steps[:_MOST_DRAWN]:
-        caption = f"{case.case.device.id}: {in_words(case.case.workload)}"
+        caption = f"{case.case.device.id}: {in_words(case.case.workload, case.case.company)}"
         yield from _drawn(caption, lambda case=case: samples(case))  # type: ignore[misc]
 
 

@@ -93,4 +93,5 @@ def _label(entry: Entry) -> str:
     if entry.kind is RowKind.REFERENCE:
         return f"{entry.device_name} (published)"
     definition = entry.definition
-    return f"{entry.device_name}\n{entry.device_id}, batch {definition.batch_size}, {definition.precision}"
+    company = "" if definition.company is None else f", {definition.company.value}"
+    return f"{entry.device_name}\n{entry.device_id}, batch {definition.batch_size}, {definition.precision}{company}"

@@ -51,7 +51,7 @@ def samples(case: CaseResult) -> Figure:
     _draw_steps(axes[0], result)
     for below, (label, points) in zip(axes[1:], panels, strict=True):
         _draw_series(below, label, points)
-    title = f"{case.case.device.id}: {in_words(case.case.workload)}, process {case.case.process}"
+    title = f"{case.case.device.id}: {in_words(case.case.workload, case.case.company)}, process {case.case.process}"
     doubts = "" if case.reason is None else f"\n{case.reason}"
     axes[0].set_title(title + doubts, loc="left", fontsize=9)
     axes[-1].set_xlabel("time (s)")

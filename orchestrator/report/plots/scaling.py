@@ -69,7 +69,7 @@ def _lines(run: Run) -> dict[str, list[_Point]]:
 
 def _label(each: PooledCase) -> str:
     """Return what a line is called: the device, and the workload but for its batch."""
-    return f"{each.device.id}: {in_words(replace(each.workload, batch_size=1)).replace(' batch 1 ', ' ')}"
+    return f"{each.device.id}: {in_words(replace(each.workload, batch_size=1), each.company).replace(' batch 1 ', ' ')}"
 
 
 def _point(each: PooledCase) -> _Point:
