@@ -393,6 +393,8 @@ _STORED: Final = {
     "quarantines.failures": "Cases in a row that failed there.",
     "quarantines.reason": "Why the last of them failed.",
     "quarantines.run_id": "The run that put it aside.",
+    "runs.imported_from": "The file that a run of another store was taken in from; `NULL` for this store's own.",
+    "runs.imported_at": "When that was.",
     "cases.process": "Which of `measure.processes` fresh processes, from 1.",
     "cases.company": "`alone` or `together` where `host_concurrency: both` compares the two, else `NULL`.",
     "attempts.doubts": "JSON list of what speaks against the figure.",

@@ -13,6 +13,7 @@
     │   ├── StoreReadOnlyError  cannot be written
     │   ├── StoreFullError      no space left where it lies
     │   └── StoreBusyError      being made, migrated or locked by another process
+    ├── BundleError             a bundle cannot be written, or is not what it says            exit 2
     └── ClusterError            Ray could not be started or reached                           exit 4
 
 What happens to a *case* is never one of these: that is a :class:`workers.protocol.Verdict`.
@@ -89,6 +90,10 @@ class StoreFullError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another process is making or migrating the store, or has it locked."""
+
+
+class BundleError(MusterError):
+    """A bundle cannot be written, or is damaged, forged, too large, or of another age."""
 
 
 class ClusterError(MusterError):

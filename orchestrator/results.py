@@ -84,6 +84,16 @@ class NewRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """Where a run came from that was not made here."""
+
+    #: Name of the file.
+    source: str
+    #: When it was taken in; with time zone, UTC.
+    at: datetime.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunSummary:
     """One line of ``muster runs``."""
 
@@ -97,6 +107,8 @@ class RunSummary:
     #: Cases that ended with a figure.
     figures: int
     rerun_of: str | None = None
+    #: ``None`` for a run of this store.
+    imported: Imported | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +128,8 @@ class Run:
     #: In the plan's order.
     cases: tuple[CaseResult, ...]
     rerun_of: str | None = None
+    #: ``None`` for a run of this store. Nothing here is estimated from another lab's figures.
+    imported: Imported | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """The command line: names, global flags, and the one place where errors become stderr and an exit code.
 
-Every module of ``orchestrator.cli.commands`` is a command of its name; it holds a function of that name, or a Typer
-application with commands of its own.
+Every module of ``orchestrator.cli.commands`` is a command of its name, but for an underscore at its end; it holds a
+function of that name, or a Typer application with commands of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: The order in which a newcomer needs them; a command that is not named here comes after these.
 ORDER: Final = (
     "init", "check", "devices", "plan", "run", "runs", "show", "resume", "rerun", "compare", "baseline", "noise",
-    "trend", "plot", "report",
+    "trend", "plot", "report", "export", "import_",
     "env", "quarantine", "cluster",
 )  # fmt: skip
 
@@ -56,10 +56,11 @@ def build() -> typer.Typer:
     for name in sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
         module = importlib.import_module(f"{commands.__name__}.{name}")
         command = getattr(module, name)
+        word = name.rstrip("_")  # `import` is no name for a module
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
+            app.add_typer(command, name=word)
         else:
-            app.command(name)(command)
+            app.command(word)(command)
     return app
 
 

@@ -19,7 +19,12 @@ _SHOWN: Final = 10
 
 
 def refuse_finished(run: Run) -> None:
-    """Raise :class:`UsageError` where nothing of a run is left to do, or somebody is doing it."""
+    """Raise :class:`UsageError` where nothing of a run is left to do here, or somebody is doing it."""
+    if run.imported is not None:
+        raise UsageError(
+            f"run {run.id} was imported from {run.imported.source}: its hosts are not here",
+            remedy=f"measure the same here: muster rerun {run.id}",
+        )
     if run.state is RunState.RUNNING:
         raise UsageError(f"run {run.id} is still going on", remedy="wait for its end, or stop it with Ctrl-C there")
     if any(result.is_open for result in run.cases):

@@ -31,12 +31,15 @@ def print_run(
     wide: bool,
     store: str | None = None,
     floors: Sequence[NoiseFloor] = (),
+    beside: Sequence[Run] = (),
 ) -> None:
     """Print a run's table as the config's ``report`` asks for it; as JSON always with every column.
 
-    ``store`` is where the run is kept, for the commands in the notes; ``floors`` are the noise floors that it knows.
+    ``store`` is where the run is kept, for the commands in the notes; ``floors`` are the noise floors that it knows;
+    the rows of the runs ``beside`` it stand below its own.
     """
-    print_table(table_of(run, report, wide=wide or form == "json", store=store, floors=floors), form=form)
+    table = table_of(run, report, wide=wide or form == "json", store=store, floors=floors, beside=beside)
+    print_table(table, form=form)
 
 
 def print_table(table: Table, *, form: str) -> None:
@@ -53,6 +56,7 @@ def table_of(
     wide: bool = False,
     store: str | None = None,
     floors: Sequence[NoiseFloor] = (),
+    beside: Sequence[Run] = (),
 ) -> Table:
     """Return a run's table; raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find."""
     # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
@@ -66,6 +70,7 @@ def table_of(
         wide=wide,
         store=None if store == DEFAULT_STORE else store,
         floors=floors,
+        beside=beside,
     )
 
 
@@ -73,10 +78,17 @@ def report_of(run: Run) -> ReportConfig:
     """Return what a run's config asks of its table."""
     from orchestrator.cli.options import from_typed
     from orchestrator.config.load import load_text
+    from orchestrator.config.schema import ReportConfig
+    from orchestrator.errors import ConfigError
 
     sets, _ = from_typed(run.overrides)
     # Read as a simulation would, so that a run whose config this version could not carry out can still be shown.
-    return load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
+    try:
+        return load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
+    except ConfigError:
+        if run.imported is None:
+            raise
+        return ReportConfig()  # another lab's muster may be a newer one
 
 
 def seconds(value: float) -> str:

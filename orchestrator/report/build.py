@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.errors import UsageError
 from orchestrator.report.columns import penalty_fields, ratio_fields, seed_fields, wide_fields
 from orchestrator.report.entries import measured, published
+from orchestrator.report.figures import rows
 from orchestrator.report.notes import notes
 from orchestrator.report.table import Row, Table
 from orchestrator.results import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from orchestrator.analysis.references import Reference
     from orchestrator.report.columns import Field
@@ -31,6 +32,7 @@ def build_table(
     wide: bool = False,
     store: str | None = None,
     floors: Sequence[NoiseFloor] = (),
+    beside: Sequence[Run] = (),
 ) -> Table:
     """Return the table of a run.
 
@@ -44,13 +46,15 @@ def build_table(
     :func:`orchestrator.report.columns.wide_fields`. ``relative_to`` names a device, as the table shows it or as
     ``host/device``, and adds for each pass how many times as fast each row is, in images a second: against the chosen
     device's row of the same workload, or else its only row of the same model. ``store`` is the URL that the commands in
-    the notes have to name; ``None`` where they need not. ``floors`` are the noise floors of devices that are known.
+    the notes have to name; ``None`` where they need not. ``floors`` are the noise floors of devices that are known. The
+    rows of the runs ``beside`` it stand between its own and the references.
 
     Raises :class:`orchestrator.errors.UsageError` where no row, or rows of more than one device, answer to
     ``relative_to``.
     """
     ours, theirs = measured(run, floors), published(references)
-    entries = (*ours, *theirs)
+    others = [(other, tuple(_named(entry, other) for entry in measured(other))) for other in beside]
+    entries = (*ours, *(entry for _, found in others for entry in found), *theirs)
     fields = (
         *seed_fields(),
         *penalty_fields(ours),
@@ -61,8 +65,21 @@ def build_table(
         title=title(run),
         columns=tuple(field.column for field in fields),
         rows=tuple(_row(number, entry, fields) for number, entry in enumerate(entries, start=1)),
-        notes=notes(run, ours, references, store=store),
+        notes=(*notes(run, ours, references, store=store), *_about_others(len(ours), others)),
     )
+
+
+def _named(entry: Entry, run: Run) -> Entry:
+    """Return another run's row, which says so."""
+    return replace(entry, details=f"run {run.id} / {entry.details}")
+
+
+def _about_others(before: int, others: Sequence[tuple[Run, Sequence[Entry]]]) -> Iterator[str]:
+    for run, entries in others:
+        if entries:
+            numbers = range(before + 1, before + 1 + len(entries))
+            yield f"{rows(tuple(numbers))}: {title(run)}."
+        before += len(entries)
 
 
 def _row(number: int, entry: Entry, fields: Sequence[Field]) -> Row:
@@ -76,6 +93,7 @@ def title(run: Run) -> str:
         f"run {run.id}",
         run.created_at.strftime("%Y-%m-%d %H:%M %Z").rstrip(),
         "simulated" if run.simulated else None,
+        f"imported from {run.imported.source}" if run.imported is not None else None,
         _STATES[run.state],
     )
     return ", ".join(part for part in parts if part)

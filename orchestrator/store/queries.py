@@ -74,6 +74,8 @@ def latest_figures(device_ids: Sequence[str], *, simulated: bool) -> Select[Any]
         .join(RUNS, CASES.c.run_id == RUNS.c.id)
         .join(SAMPLES, and_(SAMPLES.c.attempt_id == ATTEMPTS.c.id, SAMPLES.c.kind == MEASURED, SAMPLES.c.count > 0))
         .where(CASES.c.device_id.in_(device_ids), RUNS.c.simulated == simulated)
+        # What is called localhost elsewhere is another machine.
+        .where(RUNS.c.imported_at.is_(None))
         .where(ATTEMPTS.c.verdict.in_(_WITH_FIGURE))
         .group_by(CASES.c.device_id, CASES.c.workload)
     )

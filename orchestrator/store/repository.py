@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import difflib
 from collections import defaultdict
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Engine
 
-    from orchestrator.results import CaseResult, NewRun, NoiseFloor, Pace, Quarantine, Run, RunSummary
+    from orchestrator.results import CaseResult, Imported, NewRun, NoiseFloor, Pace, Quarantine, Run, RunSummary
     from orchestrator.store.location import Presence
     from orchestrator.store.lock import WriterLock
     from workers.protocol import Case, Result, Verdict, Workload
@@ -81,6 +82,26 @@ class Store:
             if new.cases:
                 cases = [rows.case_values(new.id, position, case) for position, case in enumerate(new.cases)]
                 connection.execute(insert(CASES), cases)
+
+    def import_run(self, run: Run, imported: Imported) -> bool:
+        """Keep a run that was made elsewhere, whole, and where it came from; return whether it was new.
+
+        All of it or nothing. To be called within :meth:`written_by`. Raises StoreError where there is another run of
+        that id, and what :meth:`save_attempt` raises for a result.
+        """
+        run = _storable(run)
+        with self._writing() as connection:
+            if connection.execute(select(RUNS.c.id).where(RUNS.c.id == run.id)).first():
+                if _is_same(self._whole(connection, run.id, frozenset()), run):
+                    return False
+                raise StoreError(
+                    f"{self.place}: run {run.id} is there already, and is another one",
+                    remedy="Nothing was changed. Import it into a store of its own: --store sqlite:///other.db",
+                )
+            connection.execute(insert(RUNS).values(rows.imported_values(run, imported)))
+            for each in run.cases:
+                _insert_case(connection, run.id, each, imported.at)
+            return True
 
     def resume_run(self, run_id: str) -> None:
         """Keep that a run goes on: it is running again, and has not finished. What it has is not touched.
@@ -203,9 +224,7 @@ class Store:
         before = self._running_ids()
         with self._reading() as connection:
             run_id = self._resolved(connection, name)
-            row = connection.execute(select(RUNS).where(RUNS.c.id == run_id)).one()
-            running = before | self._running_ids()
-            return rows.run(row, self._case_results(connection, run_id), running)
+            return self._whole(connection, run_id, before)
 
     def paces(self, cases: Sequence[Case], *, simulated: bool) -> Mapping[tuple[str, Workload], Pace]:
         """Return how fast each case's workload went on its device the last time, by device id and workload.
@@ -250,6 +269,11 @@ class Store:
         """Return the runs that write now; asked before and after a reading, for they may begin or end there."""
         return frozenset(holder.run_id for holder in self._lock.holders() if holder.run_id)
 
+    def _whole(self, connection: Connection, run_id: str, running_before: frozenset[str]) -> Run:
+        row = connection.execute(select(RUNS).where(RUNS.c.id == run_id)).one()
+        running = running_before | self._running_ids()
+        return rows.run(row, self._case_results(connection, run_id), running)
+
     def _set_state(self, run_id: str, state: RunState, finished_at: datetime.datetime | None) -> None:
         with self._writing() as connection:
             values = {"state": state.value, "finished_at": finished_at}
@@ -267,14 +291,15 @@ class Store:
         raise StoreError(f"{self.place}: run {run_id} has no case {case_key}", remedy="Only planned cases are kept.")
 
     def _resolved(self, connection: Connection, name: str) -> str:
-        runs = connection.execute(select(RUNS.c.id, RUNS.c.name).order_by(*NEWEST_FIRST)).all()
-        ids = [str(run_id) for run_id, _ in runs]
+        runs = connection.execute(select(RUNS.c.id, RUNS.c.name, RUNS.c.imported_at).order_by(*NEWEST_FIRST)).all()
+        ids = [str(run_id) for run_id, _, _ in runs]
         if name == "latest" and ids:
-            return ids[0]
+            # Of this store's own, if it has any.
+            return next((str(run_id) for run_id, _, imported_at in runs if imported_at is None), ids[0])
         matching = [run_id for run_id in ids if name and run_id.startswith(name)]
         if name in ids or len(matching) == 1:
             return name if name in ids else matching[0]
-        of_that_name = [str(run_id) for run_id, config_name in runs if config_name == name]
+        of_that_name = [str(run_id) for run_id, config_name, _ in runs if config_name == name]
         raise self._no_run(name, matching or of_that_name or difflib.get_close_matches(name, ids) or ids, len(matching))
 
     def _no_run(self, name: str, near: Sequence[str], matching: int = 0) -> RunNotFoundError:
@@ -308,6 +333,44 @@ class Store:
 
 def _is_target(target: str, *, simulated: bool) -> ColumnElement[bool]:
     return and_(QUARANTINES.c.target == target, QUARANTINES.c.simulated == simulated)
+
+
+def _storable(run: Run) -> Run:
+    """Return a run as it will come back."""
+    return dataclasses.replace(
+        run,
+        config_path=rows.legible(run.config_path) or "",
+        state=RunState.INTERRUPTED if run.state is RunState.RUNNING else run.state,
+        cases=tuple(
+            dataclasses.replace(
+                each,
+                position=position,
+                reason=rows.legible(each.reason),
+                attempts=tuple(map(_storable_attempt, each.attempts)),
+                superseded=tuple(map(_storable_attempt, each.superseded)),
+            )
+            for position, each in enumerate(run.cases)
+        ),
+    )
+
+
+def _storable_attempt(attempt: Attempt) -> Attempt:
+    return dataclasses.replace(attempt, result=rows.storable(attempt.result))
+
+
+def _is_same(known: Run, run: Run) -> bool:
+    """Whether two are one run, wherever each came from, and though the one here may have been cut off unseen."""
+    return dataclasses.replace(known, imported=None) == dataclasses.replace(run, imported=None)
+
+
+def _insert_case(connection: Connection, run_id: str, each: CaseResult, at: datetime.datetime) -> None:
+    ending = {"verdict": each.verdict and each.verdict.value, "reason": each.reason}
+    values = {**rows.case_values(run_id, each.position, each.case), **ending}
+    case_id = connection.execute(insert(CASES).values(values).returning(CASES.c.id)).scalar_one()
+    for attempt in each.attempts:
+        _insert_attempt(connection, case_id, attempt.result)
+    for attempt in each.superseded:
+        connection.execute(insert(LATE_RESULTS).values(received_at=at, **rows.late_values(case_id, attempt.result)))
 
 
 def _insert_attempt(connection: Connection, case_id: int, result: Result) -> None:

@@ -9,7 +9,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from orchestrator.results import Attempt, CaseResult, NewRun, Pace, Quarantine, Run, RunState, RunSummary
+from orchestrator.results import Attempt, CaseResult, Imported, NewRun, Pace, Quarantine, Run, RunState, RunSummary
 from workers import codec
 from workers.protocol import (
     Case,
@@ -65,7 +65,7 @@ def storable(result: Result) -> Result:
     return dataclasses.replace(result, reason=legible(result.reason), peak_reason=legible(result.peak_reason))
 
 
-def run_values(new: NewRun) -> Mapping[str, object]:
+def run_values(new: NewRun | Run) -> Mapping[str, object]:
     """Return the row of a run that has just begun."""
     return {
         "id": new.id,
@@ -78,6 +78,19 @@ def run_values(new: NewRun) -> Mapping[str, object]:
         "simulated": new.simulated,
         "muster_version": new.muster_version,
         "rerun_of": new.rerun_of,
+    }
+
+
+def imported_values(run: Run, imported: Imported) -> Mapping[str, object]:
+    """Return the row of a run that was made elsewhere."""
+    # Nobody here is at work on it, whatever it was when it was written down.
+    state = RunState.INTERRUPTED if run.state is RunState.RUNNING else run.state
+    return {
+        **run_values(run),
+        "state": state.value,
+        "finished_at": run.finished_at,
+        "imported_from": legible(imported.source),
+        "imported_at": imported.at,
     }
 
 
@@ -163,6 +176,7 @@ def summary(row: Row[Any], running: frozenset[str]) -> RunSummary:
         cases=row.cases,
         figures=row.figures,
         rerun_of=row.rerun_of,
+        imported=_imported(row),
     )
 
 
@@ -181,6 +195,7 @@ def run(row: Row[Any], cases: tuple[CaseResult, ...], running: frozenset[str]) -
         muster_version=row.muster_version,
         cases=cases,
         rerun_of=row.rerun_of,
+        imported=_imported(row),
     )
 
 
@@ -271,6 +286,10 @@ def _samples(count: int, packed: bytes) -> tuple[float, ...]:
         return struct.unpack(f"<{count}d", packed)
     except struct.error as error:
         raise codec.CodecError(f"{count} samples in {len(packed)} bytes") from error
+
+
+def _imported(row: Row[Any]) -> Imported | None:
+    return None if row.imported_at is None else Imported(source=row.imported_from or "", at=row.imported_at)
 
 
 def _state(row: Row[Any], running: frozenset[str]) -> RunState:

@@ -75,6 +75,9 @@ RUNS: Final = Table(
     Column("muster_version", String, nullable=False),
     # No foreign key: a run may be taken out of the store before those that repeat it.
     Column("rerun_of", String),
+    # The file that a run of another store was taken in from, and when; NULL for this store's own.
+    Column("imported_from", String),
+    Column("imported_at", UtcDateTime),
 )
 
 #: One row for each different environment, under the sha256 of its JSON: most attempts share one.

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RunNotFoundError, StoreBusyError, StoreError
-from orchestrator.results import Baseline, NewRun, NoiseFloor, Pace, Quarantine, RunState
+from orchestrator.results import Baseline, Imported, NewRun, NoiseFloor, Pace, Quarantine, RunState
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_telemetry, a_workload
+from tests.runs import a_run_with_attempts
 from workers.protocol import (
     Company,
     Ending,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from orchestrator.results import Run
     from orchestrator.store.repository import Store
 
 NOON = datetime.datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=datetime.timezone.utc)
@@ -628,3 +630,60 @@ def test_processes_company_telemetry_and_doubts_come_back(store: Store) -> None:
     (kept,) = store.run("7f3a01").cases
     assert kept.case == case
     assert kept.result == result
+
+
+# --- runs of others ----------------------------------------------------------------------------------------------
+
+
+def a_foreign_run(**given: object) -> Run:
+    foreign = a_run_with_attempts(**given)
+    return dataclasses.replace(
+        foreign, cases=tuple(dataclasses.replace(each, position=place) for place, each in enumerate(foreign.cases))
+    )
+
+
+FROM = Imported(source="theirs.zip", at=NOON)
+
+
+def test_a_run_of_another_lab_is_kept_whole_and_says_where_it_came_from(store: Store) -> None:
+    foreign = a_foreign_run()
+    assert store.import_run(foreign, FROM)
+    assert store.run(foreign.id) == dataclasses.replace(foreign, imported=FROM)
+    (summary,) = store.runs()
+    assert (summary.imported, summary.state, summary.figures) == (FROM, RunState.FINISHED, 2)
+
+
+def test_the_same_run_again_changes_nothing_and_another_of_its_id_is_refused(store: Store) -> None:
+    foreign = a_foreign_run()
+    store.import_run(foreign, FROM)
+    assert not store.import_run(foreign, Imported(source="again.zip", at=NOON + HOUR))
+    assert store.run(foreign.id).imported == FROM
+    with pytest.raises(StoreError, match=f"run {foreign.id} is there already, and is another one"):
+        store.import_run(a_foreign_run(name="another"), FROM)
+    assert store.run(foreign.id) == dataclasses.replace(foreign, imported=FROM)
+
+
+def test_a_run_that_was_going_on_there_is_interrupted_here(store: Store) -> None:
+    foreign = a_foreign_run(state=RunState.RUNNING, finished_at=None)
+    store.import_run(foreign, FROM)
+    assert store.run(foreign.id).state is RunState.INTERRUPTED
+    assert not store.import_run(foreign, FROM)
+
+
+def test_a_foreign_run_with_a_figure_that_is_none_leaves_nothing(store: Store) -> None:
+    foreign = a_foreign_run()
+    (attempt,) = foreign.cases[0].attempts[1:]
+    wrong = dataclasses.replace(attempt, result=dataclasses.replace(attempt.result, samples_ms=(float("nan"),)))
+    broken = dataclasses.replace(foreign.cases[0], attempts=(wrong,))
+    with pytest.raises(ValueError, match="JSON"):
+        store.import_run(dataclasses.replace(foreign, cases=(*foreign.cases[1:], broken)), FROM)
+    assert store.runs() == ()
+
+
+def test_runs_of_others_are_no_history_of_this_lab(store: Store) -> None:
+    foreign = a_foreign_run(created_at=NOON + HOUR)
+    store.import_run(foreign, FROM)
+    assert store.run("latest").id == foreign.id
+    assert store.paces([each.case for each in foreign.cases], simulated=False) == {}
+    store.begin_run(a_new_run("7f3a01", a_case()))
+    assert store.run("latest").id == "7f3a01"

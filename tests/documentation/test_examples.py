@@ -56,11 +56,11 @@ def test_the_model_of_the_how_to_is_one_file(shown: Any) -> None:
 
 
 def test_the_renderer_of_the_how_to_is_one_file(shown: Any) -> None:
-    shown("orchestrator/report/renderers/html.py", renderers)
+    shown("orchestrator/report/renderers/bare_html.py", renderers)
     table = build_table(a_lab_run(), references=references.load(["seed"]))
 
-    assert "html" in renderers.names()
-    assert renderers.load("html")(table).count("<tr>") == 1 + len(table.rows)
+    assert "bare-html" in renderers.names()
+    assert renderers.load("bare-html")(table).count("<tr>") == 1 + len(table.rows)
 
 
 @pytest.fixture

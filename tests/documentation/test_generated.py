@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docs import generate
+from orchestrator.bundle.schema import run_schema
+from tests.documentation.pages import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,3 +47,11 @@ def test_anchors_are_those_of_github(heading: str, anchor: str) -> None:
 
 def test_a_bar_within_a_cell_does_not_end_it() -> None:
     assert generate.table(("a",), [("x|y",)]).splitlines() == ["| a    |", "|------|", "| x\\|y |"]
+
+
+def test_the_published_schema_of_a_run_is_current() -> None:
+    page = ROOT / "docs" / "reference" / "run.schema.json"
+    now = json.dumps(run_schema(), indent=2) + "\n"
+    if os.environ.get("MUSTER_GOLDEN") == "write":
+        page.write_text(now, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == now, "stale; if the change is right: make golden"

@@ -177,8 +177,7 @@ def test_a_run_measures_each_device_alone_and_then_both_at_once(tmp_path: Path) 
     assert all(result.verdict.has_figure for result in (*alone, *together))
     (begin, end), (other_begin, other_end) = map(window, alone)
     assert end <= other_begin or other_end <= begin
-    (begin, end), (other_begin, other_end) = map(window, together)
-    assert min(end, other_end) - max(begin, other_begin) > 0.5 * min(end - begin, other_end - other_begin)
+    assert not [result.reason for result in together if "company was not whole" in (result.reason or "")]
     assert [result.environment.get("company.devices").value for result in together] == [
         f"cpu:{CORES[1]}",
         f"cpu:{CORES[0]}",

@@ -630,3 +630,16 @@ def test_a_noise_floor_that_was_measured_stands_below_the_table() -> None:
         build_table(a_run(*processes((98.0, 100.0))), wide=True, floors=[other]), "forward_noise_floor_percent"
     )
     assert without.reason == "not measured: muster noise CONFIG"
+
+
+def test_rows_of_other_runs_stand_below_and_say_whose_they_are() -> None:
+    theirs = a_run(a_case_result(a_case(a_device("b"))), id="80bb02", name="theirs")
+    nothing = a_run(id="90cc03")
+    ours = a_run(a_case_result(a_case(a_device("a"))))
+    table = build_table(ours, references=SEED[:1], beside=[nothing, theirs])
+    details = texts(table, "details")
+    assert [text.split(" / ")[0] for text in details] == ["a", "run 80bb02", "as reported in alexnet_benchmark.py"]
+    assert [note for note in table.notes if note.startswith("Row 2:")] == [
+        "Row 2: theirs, run 80bb02, 2026-11-23 14:03 UTC."
+    ]
+    assert not [note for note in table.notes if "90cc03" in note]

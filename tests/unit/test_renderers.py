@@ -204,3 +204,51 @@ def test_json_refuses_what_is_not_a_number() -> None:
     table = a_table_of(Cell(text="", value=float("nan")), columns=(Column(key="ms", heading="ms"),))
     with pytest.raises(ValueError, match="not JSON compliant"):
         renderers.load("json")(table)
+
+
+# --- LaTeX and HTML --------------------------------------------------------------------------------------------
+
+
+def test_latex_takes_no_character_for_its_own() -> None:
+    cells = (Cell(text=r"50 % of $x_1 & {a} \b ~ ^ # <"), Cell(text="[1] 3.5 +/- 0.1"))
+    columns = (Column(key="a", heading="A_b"), Column(key="b", heading="B", align=Align.RIGHT))
+    output = renderers.load("latex")(a_table_of(*cells, columns=columns))
+    assert r"\begin{tabular}{lr}" in output
+    assert r"A\_b & B \\" in output
+    assert (
+        r"50 \% of \$x\_1 \& \{a\} \textbackslash{}b \textasciitilde{} \textasciicircum{} \# \textless{}"
+        r" & {}[1] 3.5 $\pm$ 0.1 \\"
+    ) in output
+
+
+def test_latex_parts_our_rows_from_the_published_ones_and_links_those() -> None:
+    lines = renderers.load("latex")(LAB).splitlines()
+    rules = [place for place, line in enumerate(lines) if line == r"\midrule"]
+    assert len(rules) == 2
+    assert "Titan X" in lines[rules[1] + 1]
+    assert r"\href{https://" in lines[rules[1] + 1]
+
+
+def test_html_lets_nothing_through() -> None:
+    evil = "<script>alert(1)</script>\" onclick='x'"
+    column = Column(key='k"', heading=evil)
+    cell = Cell(text=evil, reason=evil, links=(Link(text="alert", url="javascript:alert(1)"),))
+    table = replace(a_table_of(cell, columns=(column,)), title=evil, notes=(evil,))
+    output = renderers.load("html")(table)
+    assert "<script" not in output
+    assert "javascript:" not in output
+    assert not re.search(r"<[^>]*\sonclick=", re.sub(r'"[^"]*"', '""', output))
+
+
+def test_html_without_title_and_notes_is_the_table_alone() -> None:
+    output = renderers.load("html")(a_table_of(Cell(text="x"), columns=(Column(key="a", heading="A"),)))
+    assert output.startswith("<table>\n<thead>")
+    assert output.endswith("</table>\n")
+
+
+def test_html_says_verdicts_reasons_and_kinds_to_machines() -> None:
+    output = renderers.load("html")(LAB)
+    assert output.count('<tr class="measured">') == 5
+    assert output.count('<tr class="reference">') == 4
+    assert 'data-verdict="oom" title="the child was killed by SIGKILL' in output
+    assert '<a href="https://' in output

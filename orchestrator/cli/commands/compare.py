@@ -12,13 +12,14 @@ from orchestrator.errors import ExitCode
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import Comparison
     from orchestrator.report.table import Table
-    from orchestrator.results import Run
 
 Before = Annotated[
     str,
-    typer.Argument(metavar="BEFORE", help="A run, or a baseline by its name; baseline:NAME is never a run."),
+    typer.Argument(
+        metavar="BEFORE", help="A run, a baseline by its name (baseline:NAME is never a run), or a bundle: FILE.zip."
+    ),
 ]
-After = Annotated[str, typer.Argument(metavar="[NOW]", help="The run, or baseline, that is held against it.")]
+After = Annotated[str, typer.Argument(metavar="[NOW]", help="The run, baseline or bundle that is held against it.")]
 
 
 def compare(
@@ -39,28 +40,24 @@ def compare(
     """Hold a run against another, or against a baseline; exit code 1 for a regression."""
     from orchestrator.analysis.comparison import compare as compare_runs
     from orchestrator.analysis.explanation import explain
-    from orchestrator.cli.sides import side
+    from orchestrator.cli.sides import refuse_mixture, sides
     from orchestrator.report.comparison import comparison_table
-    from orchestrator.store import open_store
 
     limit = None if threshold is None else _share(threshold)
-    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        old, old_name = side(opened, before)
-        new, new_name = side(opened, after)
-        _refuse_mixture(old, new)
-        floors = opened.noise_floors(simulated=new.simulated)
-    comparison = compare_runs(old.cases, new.cases, floors=floors)
-    differences = explain(comparison, old.cases, new.cases)
+    old, new = sides(store or options.DEFAULT_STORE, before, after)
+    refuse_mixture(old.run, new.run)
+    comparison = compare_runs(old.run.cases, new.run.cases, floors=new.floors)
+    differences = explain(comparison, old.run.cases, new.run.cases)
 
     def table(*, only_changed: bool) -> Table:
         return comparison_table(
             comparison,
             differences,
-            before=old_name,
-            after=new_name,
+            before=old.name,
+            after=new.name,
             threshold=limit,
             only_changed=only_changed,
-            simulated=new.simulated,
+            simulated=new.run.simulated,
         )
 
     _show(table(only_changed=False), table(only_changed=True), form="json" if json else form)
@@ -76,16 +73,6 @@ def _share(text: str) -> float:
         return parse_share(text if text.endswith("%") else float(text))
     except ValueError:
         raise UsageError(f"--threshold {text}: expected a share", remedy="such as 3% or 0.03") from None
-
-
-def _refuse_mixture(old: Run, new: Run) -> None:
-    from orchestrator.errors import UsageError
-
-    if old.simulated != new.simulated:
-        made_up = old.id if old.simulated else new.id
-        raise UsageError(f"run {made_up} is simulated, and the other is not", remedy="compare two that are alike")
-    if old.id == new.id:
-        raise UsageError(f"both are run {old.id}", remedy="name another one: muster runs")
 
 
 def _show(whole: Table, changed: Table, *, form: str) -> None:

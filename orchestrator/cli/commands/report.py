@@ -21,13 +21,14 @@ def report(
     """Write a run as one page of HTML that needs nothing else: table, pictures, environments, config."""
     from orchestrator.analysis import references
     from orchestrator.cli.output import report_of
+    from orchestrator.cli.sides import floors_of
     from orchestrator.errors import UsageError
     from orchestrator.report.page.render import render_page
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         run = opened.run(name)
-        floors = opened.noise_floors(simulated=run.simulated)
+        floors = floors_of(opened, run)
     page = render_page(run, references=references.load(report_of(run).references), floors=floors)
     if str(output) == "-":
         sys.stdout.write(page)

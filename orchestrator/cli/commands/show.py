@@ -14,6 +14,12 @@ def show(
     attempts: Annotated[
         bool, typer.Option("--attempts", help="List every attempt of every case in place of the run's table.")
     ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beside", metavar="RUN", help="Show another run's rows below: one that was imported, or a bundle."
+        ),
+    ] = None,
     store: options.StoreUrl = None,
     form: options.OutputFormat = "table",
     wide: options.Wide = False,
@@ -21,15 +27,24 @@ def show(
 ) -> None:
     """Print the table of a run."""
     from orchestrator.cli.output import print_run, print_table, report_of
+    from orchestrator.cli.sides import refuse_mixture, sides
     from orchestrator.report.attempts import attempts_table
-    from orchestrator.store import open_store
 
     store_url = store or options.DEFAULT_STORE
-    with open_store(store_url, create=False) as opened:
-        run = opened.run(name)
-        floors = opened.noise_floors(simulated=run.simulated)
+    shown, *others = sides(store_url, name, *(beside or ()))
+    for other in others:
+        refuse_mixture(shown.run, other.run)
+    run = shown.run
     form = "json" if json else form
     if attempts:
         print_table(attempts_table(run), form=form)
         return
-    print_run(run, report_of(run), form=form, wide=wide, store=store_url, floors=floors)
+    print_run(
+        run,
+        report_of(run),
+        form=form,
+        wide=wide,
+        store=store_url,
+        floors=shown.floors,
+        beside=[other.run for other in others],
+    )

@@ -40,7 +40,9 @@ def trend(
 
     picture = None if output is None else form_of(output)
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        runs = [opened.run(each.id) for each in opened.runs() if each.simulated == simulated and each.figures][:last]
+        # What is called localhost elsewhere is another machine: imported runs are no history of this one.
+        own = [each for each in opened.runs() if each.simulated == simulated and each.imported is None]
+        runs = [opened.run(each.id) for each in own if each.figures][:last]
         floors = opened.noise_floors(simulated=simulated)
     runs.reverse()
     device, workload = _the_one(runs, only or ())

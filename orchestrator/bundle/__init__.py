@@ -1,0 +1,1 @@
+"""Runs as files that another lab can check, read and take in."""
