@@ -141,16 +141,12 @@ def run_of(results: Sequence[Result]) -> list[CaseResult]:
     ]
 
 
-def by_muster(before: Sequence[Result], after: Sequence[Result], floor: NoiseFloor) -> bool:
-    return compared(before, after, floor).change is Change.SLOWER
-
-
-def compared(before: Sequence[Result], after: Sequence[Result], floor: NoiseFloor) -> ComparedCase:
+def by_muster(before: Sequence[Result], after: Sequence[Result], floor: NoiseFloor) -> ComparedCase:
     (found,) = compare(run_of(before), run_of(after), floors=[floor]).cases
     return found
 
 
-def by_pyperf(before: Sequence[Result], after: Sequence[Result], floor: NoiseFloor) -> bool:
+def by_pyperf(before: Sequence[Result], after: Sequence[Result]) -> bool:
     """Two-sided Student's t at 95 % with pooled variance, over all values: ``pyperf._utils.is_significant``."""
     from scipy.stats import ttest_ind
 
@@ -158,7 +154,7 @@ def by_pyperf(before: Sequence[Result], after: Sequence[Result], floor: NoiseFlo
     return bool(ttest_ind(old, new).pvalue < 0.05 and new.mean() > old.mean())
 
 
-def by_asv(before: Sequence[Result], after: Sequence[Result], floor: NoiseFloor) -> bool:
+def by_asv(before: Sequence[Result], after: Sequence[Result]) -> bool:
     """A factor of 1.1 between medians, and a Mann-Whitney test below 0.002: ``asv.statistics.is_different``."""
     from scipy.stats import mannwhitneyu
 
@@ -167,7 +163,8 @@ def by_asv(before: Sequence[Result], after: Sequence[Result], floor: NoiseFloor)
     return bool(is_different and np.median(new) > 1.1 * np.median(old))
 
 
-RULES = {"muster": by_muster, "pyperf": by_pyperf, "asv": by_asv}
+OTHERS = {"pyperf": by_pyperf, "asv": by_asv}
+RULES = ("muster", *OTHERS)
 
 
 @dataclasses.dataclass
@@ -181,6 +178,7 @@ class Found:
 
 
 def curves(results: Sequence[tuple[float, Result]], processes: int) -> Found:
+    """Hold drawn runs of so many processes against each other, by each rule."""
     by_share: dict[float, list[Result]] = {}
     for share, result in results:
         by_share.setdefault(share, []).append(result)
@@ -195,9 +193,11 @@ def curves(results: Sequence[tuple[float, Result]], processes: int) -> Found:
         for _ in range(COMPARISONS):
             drawn = chance.sample(rest, 2 * processes)
             after = drawn[processes:] if share == 0 else chance.sample(by_share[share], processes)
-            for name, rule in RULES.items():
-                called[name] += rule(drawn[:processes], after, floor)
-            case = compared(drawn[:processes], after, floor)
+            before = drawn[:processes]
+            case = by_muster(before, after, floor)
+            called["muster"] += case.change is Change.SLOWER
+            for name, rule in OTHERS.items():
+                called[name] += rule(before, after)
             if share >= (case.floor or math.inf) + BEYOND:
                 found.beyond += 1
                 found.beyond_found += case.change is Change.SLOWER

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from workers import codec
 
 if TYPE_CHECKING:
     import datetime
 
-    from workers.protocol import Case, Result, Verdict, Workload
+    from workers.protocol import Case, Environment, Result, Verdict, Workload
+
+
+def environment_hash(environment: Environment) -> str:
+    """Return the name under which an environment is kept: the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(codec.to_json(environment).encode()).hexdigest()
 
 
 class RunState(str, enum.Enum):

@@ -17,7 +17,7 @@ from orchestrator.cluster.local import LocalCluster
 from tests import nvml
 from tests import postgresql as server
 from tests.builders import a_device
-from workers import lease, spool
+from workers import lockfiles, spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ os.environ.update(TOKEN_ENVIRONMENT)
 @pytest.fixture(scope="session", autouse=True)
 def _leases_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests wait for nobody else on this machine; whatever they start inherits this."""
-    os.environ[lease.FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("leases"))
+    os.environ[lockfiles.FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("leases"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,7 +32,8 @@ from workers.headroom import headroom_bytes
 from workers.headwatch import HeadWatch
 from workers.hostfacts import PROBE_TIMEOUT_S, HostFacts
 from workers.largest import LargestStory, ProbeStory, Search, facts, failed, measuring, probing
-from workers.lease import Lease, LeaseBusyError, LeaseError, claims_of
+from workers.lease import Lease, LeaseBusyError, claims_of
+from workers.lockfiles import LeaseError
 from workers.outbox import Outbox
 from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
 from workers.protocol import (

@@ -11,14 +11,14 @@ import contextlib
 import fcntl
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from workers.lockfiles import FOLDER, FOLDER_VARIABLE, LeaseError, conflict_with, opened_file, opened_folder, set_lock
+from workers.lockfiles import LeaseError, conflict_with, lease_folder, opened_file, opened_folder, set_lock
 from workers.protocol import Environment, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from workers.protocol import Together
 
@@ -88,7 +88,7 @@ class Company:
     def __init__(self, together: Together, selector: str, folder: Path | None = None) -> None:
         self._together = together
         self._own = together.selectors.index(selector)
-        self._folder = folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+        self._folder = folder or lease_folder()
         with opened_folder(self._folder) as opened:
             self._file = opened_file(opened, self._folder / FILE)
         #: Those beside whom the counted steps began and ended, and those that left in between.

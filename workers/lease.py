@@ -19,17 +19,15 @@ import pwd
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workers.codec import CodecError, from_json, to_json
 from workers.company import FILE as COMPANY
 from workers.company import is_led, lead
 from workers.lockfiles import (
-    FOLDER,
-    FOLDER_VARIABLE,
     LeaseError,
     conflict_with,
+    lease_folder,
     opened_file,
     opened_folder,
     set_lock,
@@ -38,21 +36,10 @@ from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from workers.protocol import Device
-
-__all__ = [
-    "FOLDER",
-    "FOLDER_VARIABLE",
-    "Claim",
-    "Holder",
-    "Lease",
-    "LeaseBusyError",
-    "LeaseError",
-    "claims_of",
-    "this_process",
-]
 
 #: The kernel can wait for a lock, but neither until a deadline nor until somebody calls, so we look this often.
 POLL_S: Final = 0.25
@@ -155,7 +142,7 @@ class Lease:
     def __init__(self, claims: Sequence[Claim], *, run_id: str, head: str, folder: Path | None = None) -> None:
         self._claims = tuple(claims)
         self._run_id, self._head = run_id, head
-        self._folder = folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+        self._folder = folder or lease_folder()
         self._files: dict[str, int] = {}
         self._written: list[Claim] = []
 

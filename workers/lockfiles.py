@@ -37,6 +37,11 @@ class LeaseError(Exception):
     """Leases cannot be had on this host; the message says where, why, and what mends it."""
 
 
+def lease_folder() -> Path:
+    """Return the folder of this host's leases."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+
+
 # --- files -----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from orchestrator.bundle.document import own_floors
 from orchestrator.config.load import load_text
+from orchestrator.config.overrides import from_typed
 from orchestrator.errors import ConfigError
 from orchestrator.planning import case_key
 from workers.protocol import Environment, Fact
@@ -64,8 +66,8 @@ _PATTERNS: Final = (
 
 def anonymous(run: Run, floors: tuple[NoiseFloor, ...] = ()) -> tuple[Run, tuple[NoiseFloor, ...]]:
     """Return the run and its devices' noise floors under other names: a run of its own, by its id."""
-    config = _config(run)
-    names = _Names.of(run, floors, config)
+    config, floors = _config(run), own_floors(run, floors)
+    names = _Names.of(run, config)
     cases = tuple(names.case_result(each) for each in run.cases)
     found = replace(
         run,
@@ -82,7 +84,7 @@ def anonymous(run: Run, floors: tuple[NoiseFloor, ...] = ()) -> tuple[Run, tuple
 
 
 def _config(run: Run) -> Config | None:
-    sets = tuple(text.removeprefix("--set ") for text in run.overrides if text.startswith("--set "))
+    sets, _ = from_typed(run.overrides)
     try:
         return load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config
     except ConfigError:  # of another muster
@@ -115,9 +117,9 @@ class _Names:
     words: Mapping[str, str]
 
     @classmethod
-    def of(cls, run: Run, floors: tuple[NoiseFloor, ...], config: Config | None) -> _Names:
-        devices = [each.case.device.id for each in run.cases] + [floor.device_id for floor in floors]
-        hosts = {name: f"host{number}" for number, name in enumerate(dict.fromkeys(map(_host_of, devices)), start=1)}
+    def of(cls, run: Run, config: Config | None) -> _Names:
+        found = dict.fromkeys(each.case.device.host for each in run.cases)
+        hosts = {name: f"host{number}" for number, name in enumerate(found, start=1)}
         words = {**dict.fromkeys(_people(run, config), "NAME"), **hosts}
         longest_first = sorted(words, key=len, reverse=True)
         pattern = "|".join(re.escape(word) for word in longest_first)
@@ -204,10 +206,6 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _host_of(device_id: str) -> str:
-    return device_id.partition("/")[0]
 
 
 def _people(run: Run, config: Config | None) -> list[str]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.errors import BundleError
-from orchestrator.results import Attempt, CaseResult, NoiseFloor, Run, RunState
+from orchestrator.results import Attempt, CaseResult, NoiseFloor, Run, RunState, environment_hash
 from workers import codec
 from workers.protocol import Case, Ending, Environment, Fact, PhaseTiming, Result, StoppedBy, Verdict, Workload
 from workers.telemetry.series import Doubt, Telemetry  # noqa: TC001  # read when documents are
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 FORMAT: Final = "muster run"
 SCHEMA_VERSION: Final = 1
@@ -124,8 +126,8 @@ class RunDocument:
 # --- from a run --------------------------------------------------------------------------------------------------
 
 
-def document_of(run: Run, floors: tuple[NoiseFloor, ...] = ()) -> RunDocument:
-    """Return the document of a run; ``floors`` are those that its own devices have."""
+def document_of(run: Run, floors: Sequence[NoiseFloor] = ()) -> RunDocument:
+    """Return the document of a run, with those of ``floors`` that its own devices have."""
     environments: dict[str, EnvironmentDocument] = {}
     cases = tuple(
         CaseDocument(
@@ -137,27 +139,27 @@ def document_of(run: Run, floors: tuple[NoiseFloor, ...] = ()) -> RunDocument:
         )
         for each in run.cases
     )
-    devices = {(each.case.device.id, each.case.device.uuid) for each in run.cases}
     return RunDocument(
         format=FORMAT,
         schema_version=SCHEMA_VERSION,
         run=RunFacts(
-            id=run.id,
-            name=run.name,
+            **_shared(run, RunFacts, "created_at", "finished_at"),
             created_at=run.created_at.isoformat(),
             finished_at=None if run.finished_at is None else run.finished_at.isoformat(),
-            state=run.state,
-            config_text=run.config_text,
-            config_path=run.config_path,
-            overrides=run.overrides,
-            simulated=run.simulated,
-            muster_version=run.muster_version,
-            rerun_of=run.rerun_of,
         ),
         environments=tuple(environments.values()),
         cases=cases,
-        noise_floors=tuple(_floor(floor) for floor in floors if (floor.device_id, floor.device_uuid) in devices),
+        noise_floors=tuple(
+            FloorDocument(**_shared(floor, FloorDocument, "measured_at"), measured_at=floor.measured_at.isoformat())
+            for floor in own_floors(run, floors)
+        ),
     )
+
+
+def own_floors(run: Run, floors: Iterable[NoiseFloor]) -> tuple[NoiseFloor, ...]:
+    """Return the noise floors of a run's own devices: of another card in the same slot it has none."""
+    devices = {(each.case.device.id, each.case.device.uuid) for each in run.cases}
+    return tuple(floor for floor in floors if (floor.device_id, floor.device_uuid) in devices)
 
 
 def written(document: RunDocument) -> str:
@@ -167,32 +169,16 @@ def written(document: RunDocument) -> str:
 
 def _attempt(attempt: Attempt, environments: dict[str, EnvironmentDocument]) -> AttemptDocument:
     result = attempt.result
-    name = hash_of(result.environment)
+    name = environment_hash(result.environment)
     environments.setdefault(name, EnvironmentDocument(hash=name, facts=result.environment.facts))
-    shared = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result) if field.name in _SHARED}
+    shared = _shared(result, AttemptDocument, "number", "environment")
     return AttemptDocument(number=attempt.number, environment=name, **shared)
 
 
-def hash_of(environment: Environment) -> str:
-    """Return the name that an environment has here, the same as in a store."""
-    return hashlib.sha256(codec.to_json(environment).encode()).hexdigest()
-
-
-#: What an attempt's document has as its result has it.
-_SHARED: Final = frozenset({field.name for field in dataclasses.fields(AttemptDocument)} - {"number", "environment"})
-
-
-def _floor(floor: NoiseFloor) -> FloorDocument:
-    return FloorDocument(
-        device_id=floor.device_id,
-        device_uuid=floor.device_uuid,
-        workload=floor.workload,
-        measured_at=floor.measured_at.isoformat(),
-        run_id=floor.run_id,
-        processes=floor.processes,
-        between_sd=floor.between_sd,
-        within_sd=floor.within_sd,
-    )
+def _shared(value: object, kind: type, *but: str) -> dict[str, Any]:
+    """Return what ``value`` has of the fields that ``kind`` names, all of them but those that are not the same."""
+    names = (field.name for field in dataclasses.fields(kind))
+    return {name: getattr(value, name) for name in names if name not in but}
 
 
 # --- to a run ----------------------------------------------------------------------------------------------------
@@ -228,7 +214,7 @@ def _check(document: RunDocument, place: str) -> None:
     if len(set(keys)) < len(keys):
         raise BundleError(f"{place}: has a case twice")
     for environment in document.environments:
-        if hash_of(Environment(facts=environment.facts)) != environment.hash:
+        if environment_hash(Environment(facts=environment.facts)) != environment.hash:
             raise BundleError(f"{place}: environment {environment.hash[:12]} has been changed")
     known = {environment.hash for environment in document.environments}
     for each in document.cases:
@@ -243,13 +229,8 @@ def _check(document: RunDocument, place: str) -> None:
 def run_of(document: RunDocument, place: str) -> tuple[Run, tuple[NoiseFloor, ...]]:
     """Return the run of a document and its devices' noise floors; raises BundleError for times that are none."""
     facts, environments = document.run, {each.hash: Environment(facts=each.facts) for each in document.environments}
-    given = {
-        field.name: getattr(facts, field.name)
-        for field in dataclasses.fields(RunFacts)
-        if field.name not in ("created_at", "finished_at")
-    }
     run = Run(
-        **given,
+        **_shared(facts, RunFacts, "created_at", "finished_at"),
         created_at=_time(facts.created_at, place),
         finished_at=None if facts.finished_at is None else _time(facts.finished_at, place),
         cases=tuple(
@@ -264,26 +245,16 @@ def run_of(document: RunDocument, place: str) -> tuple[Run, tuple[NoiseFloor, ..
             for position, each in enumerate(document.cases)
         ),
     )
-    return run, tuple(_noise_floor(floor, place) for floor in document.noise_floors)
-
-
-def _noise_floor(floor: FloorDocument, place: str) -> NoiseFloor:
-    return NoiseFloor(
-        device_id=floor.device_id,
-        device_uuid=floor.device_uuid,
-        workload=floor.workload,
-        measured_at=_time(floor.measured_at, place),
-        run_id=floor.run_id,
-        processes=floor.processes,
-        between_sd=floor.between_sd,
-        within_sd=floor.within_sd,
+    floors = tuple(
+        NoiseFloor(**_shared(floor, FloorDocument, "measured_at"), measured_at=_time(floor.measured_at, place))
+        for floor in document.noise_floors
     )
+    return run, floors
 
 
 def _result(case: Case, one: AttemptDocument, environments: dict[str, Environment]) -> Attempt:
-    shared = {name: getattr(one, name) for name in _SHARED}
-    environment = environments[one.environment]
-    result = Result(case_key=case.key, attempt=one.number, environment=environment, **shared)
+    shared = _shared(one, AttemptDocument, "number", "environment")
+    result = Result(case_key=case.key, attempt=one.number, environment=environments[one.environment], **shared)
     return Attempt(number=one.number, result=result)
 
 

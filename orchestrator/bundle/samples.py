@@ -9,9 +9,9 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.bundle.document import hash_of
 from orchestrator.errors import BundleError
-from orchestrator.report.printable import printable
+from orchestrator.report.printable import for_spreadsheet
+from orchestrator.results import environment_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +48,6 @@ COLUMNS: Final = {
 
 _PARQUET: Final = "Parquet needs pyarrow: pip install 'muster-bench[parquet]'"
 
-#: What a spreadsheet would take for a formula; as in the table's CSV.
-_FORMULA: Final = ("=", "+", "-", "@")
-
 
 def rows(run: Run) -> Iterator[dict[str, Any]]:
     """Yield a row for each step, warm-up first, in the plan's order; late results are not among them."""
@@ -79,7 +76,7 @@ def as_parquet(run: Run) -> bytes:
         from pyarrow import parquet
     except ImportError:
         raise BundleError("pyarrow is not installed", remedy=_PARQUET) from None
-    schema = pyarrow.schema([(name, getattr(pyarrow, _TYPES.get(kind, kind))()) for name, kind in COLUMNS.items()])
+    schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for row in rows(run):
         for name, value in row.items():
@@ -87,9 +84,6 @@ def as_parquet(run: Run) -> bytes:
     whole = io.BytesIO()
     parquet.write_table(pyarrow.table(columns, schema=schema), whole, compression="zstd")
     return whole.getvalue()
-
-
-_TYPES: Final = {"bool": "bool_", "double": "float64"}
 
 
 def _shared(run: Run, case: CaseResult, attempt: Attempt) -> dict[str, Any]:
@@ -116,7 +110,7 @@ def _shared(run: Run, case: CaseResult, attempt: Attempt) -> dict[str, Any]:
         "attempt": attempt.number,
         "verdict": result.verdict.value,
         "started_at": result.started_at,
-        "environment": hash_of(result.environment),
+        "environment": environment_hash(result.environment),
     }
 
 
@@ -125,7 +119,4 @@ def _for_csv(value: Any) -> Any:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return for_spreadsheet(value) if isinstance(value, str) else value

@@ -76,8 +76,8 @@ def table_of(
 
 def report_of(run: Run) -> ReportConfig:
     """Return what a run's config asks of its table."""
-    from orchestrator.cli.options import from_typed
     from orchestrator.config.load import load_text
+    from orchestrator.config.overrides import from_typed
     from orchestrator.config.schema import ReportConfig
     from orchestrator.errors import ConfigError
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.report.build import title
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Cell, Column, Row, RowKind, Table
-from workers import codec
+from orchestrator.results import environment_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +49,7 @@ def environments(run: Run, device: str | None = None) -> tuple[TakenIn, ...]:
             continue
         if device is not None and device not in (device_id, known.case.device.host):
             continue
-        text = codec.to_json(result.environment)
-        name = hashlib.sha256(text.encode()).hexdigest()
+        name = environment_hash(result.environment)
         found.setdefault(name, (result.environment, {}))[1][device_id] = None
     return tuple(
         TakenIn(hash=name[:12], environment=environment, device_ids=tuple(ids))

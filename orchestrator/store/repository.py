@@ -336,7 +336,7 @@ def _is_target(target: str, *, simulated: bool) -> ColumnElement[bool]:
 
 
 def _storable(run: Run) -> Run:
-    """Return a run as it will come back."""
+    """Return a run as it will come back: nobody here is at work on it, whatever it was when it was written down."""
     return dataclasses.replace(
         run,
         config_path=rows.legible(run.config_path) or "",

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import statistics
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from orchestrator.results import Attempt, CaseResult, Imported, NewRun, Pace, Quarantine, Run, RunState, RunSummary
+from orchestrator.results import (
+    Attempt,
+    CaseResult,
+    Imported,
+    NewRun,
+    Pace,
+    Quarantine,
+    Run,
+    RunState,
+    RunSummary,
+    environment_hash,
+)
 from workers import codec
 from workers.protocol import (
     Case,
@@ -83,11 +93,9 @@ def run_values(new: NewRun | Run) -> Mapping[str, object]:
 
 def imported_values(run: Run, imported: Imported) -> Mapping[str, object]:
     """Return the row of a run that was made elsewhere."""
-    # Nobody here is at work on it, whatever it was when it was written down.
-    state = RunState.INTERRUPTED if run.state is RunState.RUNNING else run.state
     return {
         **run_values(run),
-        "state": state.value,
+        "state": run.state.value,
         "finished_at": run.finished_at,
         "imported_from": legible(imported.source),
         "imported_at": imported.at,
@@ -112,8 +120,7 @@ def case_values(run_id: str, position: int, case: Case) -> Mapping[str, object]:
 
 def environment_values(environment: Environment) -> Mapping[str, str]:
     """Return the row of an environment, under the sha256 of its canonical JSON."""
-    text = codec.to_json(environment)
-    return {"hash": hashlib.sha256(text.encode()).hexdigest(), "json": text}
+    return {"hash": environment_hash(environment), "json": codec.to_json(environment)}
 
 
 def attempt_values(result: Result) -> Mapping[str, object]:

@@ -34,7 +34,8 @@ _HOLDER: Final = """\
 import os, subprocess, sys, time
 from pathlib import Path
 from workers.codec import from_json
-from workers.lease import Lease, LeaseError, claims_of
+from workers.lease import Lease, claims_of
+from workers.lockfiles import LeaseError
 from workers.protocol import Device
 
 folder, device, uid, heir = sys.argv[1:]

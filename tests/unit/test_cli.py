@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.app import call
-from orchestrator.cli.options import as_typed, from_typed
 from orchestrator.cli.output import seconds
+from orchestrator.config.overrides import as_typed, from_typed
 from orchestrator.errors import ExitCode
 
 CONFIG = """\

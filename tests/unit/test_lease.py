@@ -10,15 +10,14 @@ import pytest
 
 from tests.builders import a_device
 from workers.lease import (
-    FOLDER_VARIABLE,
     Claim,
     Holder,
     Lease,
     LeaseBusyError,
-    LeaseError,
     claims_of,
     this_process,
 )
+from workers.lockfiles import FOLDER_VARIABLE, LeaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

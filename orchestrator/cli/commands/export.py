@@ -43,21 +43,19 @@ def export(
     store: options.StoreUrl = None,
 ) -> None:
     """Write a run as a file: a bundle that another muster checks and takes in, or data for other programs."""
+    from orchestrator.bundle.archive import SUFFIX
     from orchestrator.cli.sides import floors_of
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         run = opened.run(name)
         floors = floors_of(opened, run)
-    path = output or Path(f"{run.id}.muster.zip")
-    form = _form_of(path)
     if anonymous:
         from orchestrator.bundle.anonymous import anonymous as without_names
 
-        own = {each.case.device.id for each in run.cases}
-        run, floors = without_names(run, tuple(floor for floor in floors if floor.device_id in own))
-        path = output or Path(f"{run.id}.muster.zip")
-    data = _data(run, floors, form, is_anonymous=anonymous)
+        run, floors = without_names(run, floors)
+    path = output or Path(f"{run.id}{SUFFIX}")
+    data = _data(run, floors, _form_of(path), is_anonymous=anonymous)
     if str(path) == _STDOUT:
         sys.stdout.buffer.write(data)
         return

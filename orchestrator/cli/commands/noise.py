@@ -44,6 +44,7 @@ def noise(
     """Measure the same cases in several fresh processes, and keep what a difference must exceed to be one."""
     from orchestrator.cli.execution import Order, execute
     from orchestrator.cli.output import print_table
+    from orchestrator.config.overrides import as_typed
     from orchestrator.report.noise import noise_table
     from orchestrator.store import open_store
 
@@ -63,7 +64,7 @@ def noise(
             simulate=simulate,
             store_url=store,
             quiet=no_progress,
-            overrides=options.as_typed(sets, only),
+            overrides=as_typed(sets, only),
         )
     )
     found, lacking = _floors(executed.run)

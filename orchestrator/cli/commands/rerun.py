@@ -40,12 +40,13 @@ def rerun(
     """Run the config of an earlier run again, with the overrides it had."""
     from orchestrator.cli.ending import show_executed
     from orchestrator.cli.execution import Order, execute
+    from orchestrator.config.overrides import as_typed, from_typed
     from orchestrator.store import open_store
 
     store_url = store or options.DEFAULT_STORE
     with open_store(store_url, create=False) as opened:
         earlier = opened.run(name)
-    sets, filters = options.from_typed(earlier.overrides)
+    sets, filters = from_typed(earlier.overrides)
     loaded = _of_today(earlier, sets) if stale else _as_stored(earlier, sets)
     for note in loaded.notes:
         print(note, file=sys.stderr)
@@ -56,7 +57,7 @@ def rerun(
         store_url=store_url,
         quiet=no_progress,
         cases=_without_figure(earlier) if failed else None,
-        overrides=options.as_typed(sets, only or filters),
+        overrides=as_typed(sets, only or filters),
         stale_since=earlier if stale else None,
         rerun_of=earlier.id,
     )

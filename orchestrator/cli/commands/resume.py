@@ -27,13 +27,14 @@ def resume(
     from orchestrator.cli.going_on import refuse_finished
     from orchestrator.cli.output import count
     from orchestrator.config.load import load_text
+    from orchestrator.config.overrides import from_typed
     from orchestrator.store import open_store
 
     store_url = store or options.DEFAULT_STORE
     with open_store(store_url, create=False) as opened:
         earlier = opened.run(name)
     refuse_finished(earlier)
-    sets, _ = options.from_typed(earlier.overrides)
+    sets, _ = from_typed(earlier.overrides)
     loaded = load_text(earlier.config_text, earlier.config_path, overrides=sets, simulate=earlier.simulated)
     for note in loaded.notes:
         print(note, file=sys.stderr)

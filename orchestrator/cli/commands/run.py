@@ -23,6 +23,7 @@ def run(
     from orchestrator.cli.execution import Order, execute
     from orchestrator.cli.repeating import rerun_of
     from orchestrator.config.load import load_config
+    from orchestrator.config.overrides import as_typed
 
     loaded = load_config(config, overrides=overrides or (), simulate=simulate)
     for note in loaded.notes:
@@ -33,7 +34,7 @@ def run(
         simulate=simulate,
         store_url=store,
         quiet=no_progress,
-        overrides=options.as_typed(overrides, only),
+        overrides=as_typed(overrides, only),
     )
     form = "json" if json else form
     executed = execute(order)

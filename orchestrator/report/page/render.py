@@ -13,6 +13,7 @@ from orchestrator.analysis.pooling import pooled
 from orchestrator.errors import UsageError
 from orchestrator.report.build import build_table, title
 from orchestrator.report.environments import environments, environments_table
+from orchestrator.report.links import is_web
 from orchestrator.report.plots.bars import bars
 from orchestrator.report.plots.samples import samples
 from orchestrator.report.plots.scaling import scaling
@@ -34,9 +35,6 @@ _FOLDER: Final = Path(__file__).parent
 #: Cases whose steps are drawn; each takes a third of a second and 50 KiB.
 _MOST_DRAWN: Final = 8
 
-#: What links of references may lead to.
-_LINKED: Final = ("https://", "http://")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Picture:
@@ -57,7 +55,7 @@ def render_page(run: Run, *, references: Sequence[Reference] = (), floors: Seque
         title=title(run),
         run=run,
         table=table,
-        is_link=lambda url: str(url).startswith(_LINKED),
+        is_link=is_web,
         wide=build_table(run, references=references, floors=floors, wide=True),
         pictures=list(_pictures(run, references)),
         environments=_environments(run),

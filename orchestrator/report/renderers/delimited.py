@@ -11,15 +11,12 @@ import csv
 import io
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.report.printable import printable
+from orchestrator.report.printable import for_spreadsheet
 
 if TYPE_CHECKING:
     from orchestrator.report.table import Cell, CellValue, Column, Row, Table
 
 FORMAT: Final = "csv"
-
-#: A spreadsheet takes text that begins so for a formula (OWASP, "CSV Injection").
-_FORMULA_STARTS: Final = ("=", "+", "-", "@")
 
 
 def render(table: Table, *, width: int | None = None, color: bool = False) -> str:
@@ -54,5 +51,4 @@ def _field(value: CellValue) -> str:
         return ""
     if not isinstance(value, str):
         return repr(value)
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return for_spreadsheet(value)

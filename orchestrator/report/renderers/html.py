@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
+from orchestrator.report.links import address, pieces
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Align
 
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.report.table import Cell, Column, Row, Table
 
 FORMAT: Final = "html"
-
-#: What a link may lead to.
-_LINKED: Final = ("https://", "http://")
-#: What stays as it is in its address.
-_URL_SAFE: Final = "/:#?=&%+,;@~!$"
 
 
 def render(table: Table, *, width: int | None = None, color: bool = False) -> str:
@@ -59,18 +53,10 @@ def _cell(column: Column, cell: Cell) -> str:
 
 
 def _content(cell: Cell) -> str:
-    links = {printable(link.text): link.url for link in cell.links if link.text and link.url.startswith(_LINKED)}
-    if not links:
-        return _escaped(cell.text)
-    pieces = re.split(f"({'|'.join(map(re.escape, links))})", printable(cell.text))
     return "".join(
-        f'<a href="{_address(links[piece])}" rel="noreferrer">{escape(piece)}</a>' if piece in links else escape(piece)
-        for piece in pieces
+        escape(piece) if url is None else f'<a href="{escape(address(url))}" rel="noreferrer">{escape(piece)}</a>'
+        for piece, url in pieces(cell)
     )
-
-
-def _address(url: str) -> str:
-    return escape(quote(url, safe=_URL_SAFE, errors="replace"))
 
 
 def _escaped(text: str) -> str:

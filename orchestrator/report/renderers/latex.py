@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
+from orchestrator.report.links import address, pieces
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Align
 
@@ -28,8 +28,7 @@ _SPECIAL: Final = {
 
 _PLUS_MINUS: Final = re.compile(r" \+/- ")
 
-#: What a link may lead to, and what stays as it is in its address.
-_LINKED: Final = ("https://", "http://")
+#: What TeX lets stand in an address.
 _URL_SAFE: Final = "/:?=+,;@!"
 
 
@@ -81,15 +80,11 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    links = {printable(link.text): link.url for link in cell.links if link.text and link.url.startswith(_LINKED)}
-    if not links:
-        return escaped(cell.text)
-    pieces = re.split(f"({'|'.join(map(re.escape, links))})", printable(cell.text))
     return "".join(
-        f"\\href{{{_address(links[piece])}}}{{{escaped(piece)}}}" if piece in links else escaped(piece)
-        for piece in pieces
+        escaped(piece) if url is None else f"\\href{{{_address(url)}}}{{{escaped(piece)}}}"
+        for piece, url in pieces(cell)
     )
 
 
 def _address(url: str) -> str:
-    return quote(url, safe=_URL_SAFE, errors="replace").replace("%", r"\%")
+    return address(url, safe=_URL_SAFE).replace("%", r"\%")

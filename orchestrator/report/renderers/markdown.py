@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
+from orchestrator.report.links import address, pieces
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.report.table import Cell, Column, Link, Table
+    from orchestrator.report.table import Cell, Column, Table
 
 FORMAT: Final = "md"
 
 #: What GitHub Flavored Markdown would take for markup inside a cell. An underscore within a word is none.
 _MARKUP: Final = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-
-#: What a link may lead to, and what stays as it is in its address; all else could end the link or the cell.
-_LINKED: Final = ("https://", "http://")
-_URL_SAFE: Final = "/:#?=&%+,;@~!$"
 
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -54,15 +50,10 @@ def _escaped_line(line: str) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    links = {printable(link.text): link for link in cell.links if link.text and link.url.startswith(_LINKED)}
-    if not links:
-        return escaped(cell.text)
-    pieces = re.split(f"({'|'.join(map(re.escape, links))})", printable(cell.text))
-    return "".join(_link(links[piece]) if piece in links else _escaped_line(piece) for piece in pieces)
-
-
-def _link(link: Link) -> str:
-    return f"[{escaped(link.text)}]({quote(link.url, safe=_URL_SAFE, errors='replace')})"
+    return "".join(
+        _escaped_line(piece) if url is None else f"[{_escaped_line(piece)}]({address(url)})"
+        for piece, url in pieces(cell)
+    )
 
 
 def _widths(headings: Sequence[str], grid: Sequence[Sequence[str]]) -> list[int]:
