@@ -255,7 +255,7 @@ def draw(found: dict[float, dict[str, float]], floor: float, picture: Path) -> N
     axes.axhline(2, color="0.5", linewidth=0.6)
     axes.set_xlabel("planted slowdown, %")
     axes.set_ylabel("called slower, % of 200 comparisons")
-    axes.legend(frameon=False)
+    axes.legend(loc="center right", facecolor="white", framealpha=1, edgecolor="none")
     figure.savefig(picture, metadata={"Date": None})
 
 

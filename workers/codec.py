@@ -156,7 +156,10 @@ def _decoder(kind: Any) -> _Decoder:
 def _scalar_decoder(kind: type) -> _Decoder:
     def decode(data: Any) -> Any:
         if kind is float and type(data) is int:
-            return float(data)
+            try:
+                return float(data)
+            except OverflowError:
+                raise _MisfitError("a number too large for a float") from None
         if type(data) is not kind:
             raise _MisfitError(f"expected {kind.__name__}, found {data!r}")
         if type(data) is float and not math.isfinite(data):  # JSON's own 1e999

@@ -41,7 +41,7 @@ _LEFT_OUT_FACTS: Final = ("gpu.uuid", "process.env.CUDA_VISIBLE_DEVICES")
 _LEFT_OUT: Final = "left out: names of people, hosts and places"
 
 #: Sections of the config that say what was measured and how, and no name.
-_KEPT_SECTIONS: Final = {"workloads", "measure", "limits", "policy", "quality"}
+_KEPT_SECTIONS: Final = {"workloads", "measure", "limits", "policy", "quality", "report"}
 
 NAME: Final = "lab"
 
@@ -73,7 +73,7 @@ def anonymous(run: Run, floors: tuple[NoiseFloor, ...] = ()) -> tuple[Run, tuple
         run,
         id=names.run_id,
         name=NAME,
-        config_text=_config_text(cases, config),
+        config_text=_config_text(cases, config, names),
         config_path=f"{NAME}.yaml",
         overrides=(),
         cases=cases,
@@ -91,7 +91,7 @@ def _config(run: Run) -> Config | None:
         return None
 
 
-def _config_text(cases: tuple[CaseResult, ...], config: Config | None) -> str:
+def _config_text(cases: tuple[CaseResult, ...], config: Config | None, names: _Names) -> str:
     """Return a config that measures the same on devices of the same names: valid, and made anew."""
     hosts: dict[str, dict[str, None]] = {}
     for each in cases:
@@ -101,6 +101,8 @@ def _config_text(cases: tuple[CaseResult, ...], config: Config | None) -> str:
         data["hosts"] = [{"name": name, "devices": list(selectors)} for name, selectors in hosts.items()]
     if config is not None:
         data |= config.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=_KEPT_SECTIONS)
+        if (relative_to := config.report.relative_to) is not None:  # may be a device of a host
+            data["report"]["relative_to"] = names.text(relative_to)
     models = dict.fromkeys(each.case.workload.model for each in cases) or {DEFAULT_MODEL: None}
     data.setdefault("workloads", [{"model": model} for model in models])
     return yaml.safe_dump(data, sort_keys=False)

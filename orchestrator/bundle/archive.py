@@ -66,7 +66,7 @@ def packed(run: Run, page: str, floors: tuple[NoiseFloor, ...] = (), *, is_anony
     """
     files = {
         RUN: document.written(document.document_of(run, floors)).encode(),
-        CONFIG: run.config_text.encode("utf-8", "backslashreplace"),
+        CONFIG: _config(run),
         PAGE: page.encode("utf-8", "backslashreplace"),
     }
     for name, data in files.items():
@@ -127,7 +127,9 @@ def unpacked(data: bytes, place: str) -> Bundle:
     found = document.read(files[RUN], inside)
     run, floors = document.run_of(found, inside)
     if run.id != manifest["run_id"]:
-        raise BundleError(f"{place}: {MANIFEST} is of run {manifest['run_id']}, and {RUN} of another")
+        raise BundleError(f"{place}: {MANIFEST} is of run {manifest['run_id']!r}, and {RUN} of another")
+    if _config(run) != files[CONFIG]:
+        raise BundleError(f"{place}: {CONFIG} is not the config of the run in {RUN}", remedy=_MADE_BY_MUSTER)
     return Bundle(run=run, floors=floors, is_anonymous=manifest["anonymous"], sha256=_sha256(data))
 
 
@@ -169,6 +171,10 @@ def _manifest(content: bytes, place: str) -> dict[str, Any]:
     if not is_whole or not isinstance(found.get("run_id"), str):
         raise BundleError(f"{place}: {MANIFEST} is not whole", remedy=_FETCH_AGAIN)
     return found
+
+
+def _config(run: Run) -> bytes:
+    return run.config_text.encode("utf-8", "backslashreplace")
 
 
 def _sha256(data: bytes) -> str:

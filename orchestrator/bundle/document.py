@@ -7,11 +7,11 @@ zone; everything else is in the unit that its name ends with. :mod:`orchestrator
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from orchestrator.bundle.checks import a_time, check, check_numbers
 from orchestrator.errors import BundleError
 from orchestrator.results import Attempt, CaseResult, NoiseFloor, Run, RunState, environment_hash
 from workers import codec
@@ -187,7 +187,8 @@ def _shared(value: object, kind: type, *but: str) -> dict[str, Any]:
 def read(text: bytes, place: str) -> RunDocument:
     """Return the document that JSON holds; raises BundleError, which names ``place`` and where in it.
 
-    Nothing of it is taken on trust: kinds of values, finite numbers, environments by their hashes, unique cases.
+    Nothing of it is taken on trust: kinds of values, finite numbers, texts that can be stored and shown, environments
+    by their hashes, unique cases.
     """
     try:
         data = json.loads(text)
@@ -201,29 +202,13 @@ def read(text: bytes, place: str) -> RunDocument:
             f"{place}: has schema version {version!r}, and this muster reads {SCHEMA_VERSION}",
             remedy="Update muster here, or export it anew with this version there.",
         )
+    check_numbers(data, place)
     try:
         document = codec.from_data(RunDocument, data)
     except (codec.CodecError, RecursionError) as error:
         raise BundleError(f"{place}: {error}", remedy="It is damaged, or of a newer muster.") from None
-    _check(document, place)
+    check(document, place)
     return document
-
-
-def _check(document: RunDocument, place: str) -> None:
-    keys = [each.case.key for each in document.cases]
-    if len(set(keys)) < len(keys):
-        raise BundleError(f"{place}: has a case twice")
-    for environment in document.environments:
-        if environment_hash(Environment(facts=environment.facts)) != environment.hash:
-            raise BundleError(f"{place}: environment {environment.hash[:12]} has been changed")
-    known = {environment.hash for environment in document.environments}
-    for each in document.cases:
-        numbers = [attempt.number for attempt in each.attempts]
-        if numbers != sorted(set(numbers)) or any(number < 1 for number in numbers):
-            raise BundleError(f"{place}: case {each.case.key[:12]} has attempts {numbers}")
-        for attempt in (*each.attempts, *each.superseded):
-            if attempt.environment not in known:
-                raise BundleError(f"{place}: case {each.case.key[:12]} names an environment that is not there")
 
 
 def run_of(document: RunDocument, place: str) -> tuple[Run, tuple[NoiseFloor, ...]]:
@@ -231,8 +216,8 @@ def run_of(document: RunDocument, place: str) -> tuple[Run, tuple[NoiseFloor, ..
     facts, environments = document.run, {each.hash: Environment(facts=each.facts) for each in document.environments}
     run = Run(
         **_shared(facts, RunFacts, "created_at", "finished_at"),
-        created_at=_time(facts.created_at, place),
-        finished_at=None if facts.finished_at is None else _time(facts.finished_at, place),
+        created_at=a_time(facts.created_at, place),
+        finished_at=None if facts.finished_at is None else a_time(facts.finished_at, place),
         cases=tuple(
             CaseResult(
                 case=each.case,
@@ -246,7 +231,7 @@ def run_of(document: RunDocument, place: str) -> tuple[Run, tuple[NoiseFloor, ..
         ),
     )
     floors = tuple(
-        NoiseFloor(**_shared(floor, FloorDocument, "measured_at"), measured_at=_time(floor.measured_at, place))
+        NoiseFloor(**_shared(floor, FloorDocument, "measured_at"), measured_at=a_time(floor.measured_at, place))
         for floor in document.noise_floors
     )
     return run, floors
@@ -256,13 +241,3 @@ def _result(case: Case, one: AttemptDocument, environments: dict[str, Environmen
     shared = _shared(one, AttemptDocument, "number", "environment")
     result = Result(case_key=case.key, attempt=one.number, environment=environments[one.environment], **shared)
     return Attempt(number=one.number, result=result)
-
-
-def _time(text: str, place: str) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise BundleError(f"{place}: {text!r} is no time") from None
-    if found.tzinfo is None:
-        raise BundleError(f"{place}: {text!r} has no time zone")
-    return found

@@ -12,6 +12,12 @@ DEFAULT_STORE: Final = "sqlite:///muster.db"
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or latest.")]
+ShownRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="[RUN]", help="An id, the beginning of one, latest, a baseline's name, or a bundle of muster export."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config: --set measure.steps=20."),

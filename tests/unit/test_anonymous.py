@@ -34,6 +34,7 @@ workloads: [{model: alexnet, batch_size: [32, 64], passes: forward}]
 measure: {steps: 20, warmup: 3}
 limits: {case_timeout: 5m}
 quality: {max_others: 3%}
+report: {references: [], relative_to: hopper/gpu:0}
 """
 
 REASON = (
@@ -117,6 +118,8 @@ def test_its_config_measures_the_same() -> None:
     run, _ = anonymous(a_secret_run())
     config = load_text(run.config_text, run.config_path, simulate=True).config
     before = load_text(CONFIG, "x", overrides=["measure.steps=30"], simulate=True).config
+    assert config.report.references == before.report.references == ()
+    assert config.report.relative_to == "host1/gpu:0"
     assert (config.workloads, config.measure, config.limits, config.quality) == (
         before.workloads,
         before.measure,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -119,6 +120,29 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
             r"x: case .* has attempts \[1, 1\]",
         ),
         (changed(lambda data: data["cases"][0]["attempts"][0].update(number=0)), r"x: case .* has attempts \[0\]"),
+        # What would steer a terminal or a shell, or what a database does not take.
+        (changed(lambda data: data["run"].update(id="1; rm -rf ~")), "x: '1; rm -rf ~' is no id of a run"),
+        (changed(lambda data: data["run"].update(id="latest")), "x: 'latest' is no id of a run"),
+        (changed(lambda data: data["run"].update(rerun_of="--store")), "x: '--store' is no id of a run"),
+        (changed(lambda data: data["run"].update(name="lab\x1b[2J")), r"x: the name 'lab\\x1b\[2J' is not one line"),
+        (changed(lambda data: data["run"].update(name="lab\ud800")), "x: the name .* is not one line"),
+        (changed(lambda data: data["run"].update(muster_version="1\x00")), "x: the version .* is not one line"),
+        (changed(lambda data: data["run"].update(config_text="a: \x00")), "x: the config is no text"),
+        (changed(lambda data: data["cases"][0]["case"].update(key="k\x00")), "x: a case's key .* is not one line"),
+        (
+            changed(lambda data: data["cases"][0]["case"]["device"].update(host="a\nb")),
+            "x: a device .* is not one line",
+        ),
+        (
+            changed(lambda data: data["cases"][0]["attempts"][0].update(number=2**31)),
+            "x: case .* has the number 2147483648, and none is so large",
+        ),
+        (
+            changed(lambda data: data["cases"][0]["attempts"][0].update(duration_s=10**400)),
+            "x: has a number of 1329 bits",
+        ),
+        (changed(lambda data: data["cases"][0]["case"].update(process=-(2**60))), "x: has a number of 61 bits"),
+        (changed(lambda data: data["run"].update(created_at="0001-01-01T00:00:00+14:00")), "x: .* is no time of a run"),
         (written(document_of(a_full_run())).replace("1.25", "NaN").encode(), "x: RunDocument.* is not a number"),
         (written(document_of(a_full_run())).replace("1.25", "1e999").encode(), "x: RunDocument.*is not a number"),
         (written(document_of(a_full_run())).replace("1.25", '"1"').encode(), "x: RunDocument.cases.0..attempts"),
@@ -197,6 +221,16 @@ def test_a_file_that_was_changed_is_refused(name: str) -> None:
         unpacked(data, "x")
 
 
+def test_a_config_that_is_not_the_runs_is_refused() -> None:
+    def change(files: dict[str, bytes]) -> None:
+        files[CONFIG] = b"version: 1\n"
+        entry = {"bytes": len(files[CONFIG]), "sha256": hashlib.sha256(files[CONFIG]).hexdigest()}
+        with_manifest(files, files={**json.loads(files[MANIFEST])["files"], CONFIG: entry})
+
+    with pytest.raises(BundleError, match=r"x: config.yaml is not the config of the run in run.json"):
+        unpacked(repacked(a_bundle(), change), "x")
+
+
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(archive.MOST_BYTES, PAGE, 1000)
     data = repacked(a_bundle(), lambda files: files.update({PAGE: b"0" * 10_000_000}))
@@ -239,7 +273,7 @@ def test_a_run_too_large_to_be_read_again_is_not_written(monkeypatch: pytest.Mon
         (lambda files: with_manifest(files, anonymous="no"), "bundle.json is not whole"),
         (lambda files: with_manifest(files, run_id=1), "bundle.json is not whole"),
         (lambda files: with_manifest(files, files={}), "run.json is not what bundle.json says it is"),
-        (lambda files: with_manifest(files, run_id="other"), "bundle.json is of run other, and run.json of another"),
+        (lambda files: with_manifest(files, run_id="other"), "bundle.json is of run 'other', and run.json of another"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(change: Callable[[dict[str, bytes]], object], message: str) -> None:

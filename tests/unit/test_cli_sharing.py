@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -141,3 +144,57 @@ def test_what_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> N
         capsys, "export", "-o", "lab.doc", code=ExitCode.USAGE
     )
     assert "cannot be written: No such file" in said(capsys, "export", "-o", "no/where.zip", code=ExitCode.USAGE)
+    for command in ("plot", "report"):
+        err = said(capsys, command, "-o", "no/where.svg", code=ExitCode.USAGE)
+        assert "no/where.svg cannot be written: No such file" in err
+
+
+@pytest.mark.parametrize("output", ["x.zip", "x.json", "x.svg", "x.html"])
+def test_a_file_is_replaced_whole_or_left_as_it_was(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    simulate(capsys)
+    (folder / "there").write_text("before")
+    (folder / output).symlink_to("there")
+    command = {"svg": "plot", "html": "report"}.get(output[2:], "export")
+
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.write_bytes", full)
+        assert "cannot be written: No space left" in said(capsys, command, "-o", output, code=ExitCode.USAGE)
+    assert (folder / "there").read_text() == "before"
+    said(capsys, command, "-o", output)
+    assert len((folder / "there").read_bytes()) > len("before")
+    assert (folder / output).is_symlink()
+    assert not list(folder.glob(".*.part"))
+
+
+def test_nothing_takes_the_place_of_a_device(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    simulate(capsys)
+    os.mkfifo(folder / "x.json")
+    with subprocess.Popen(["cat", "x.json"], cwd=folder, stdout=subprocess.PIPE) as reader:
+        said(capsys, "export", "-o", "x.json")
+        out, _ = reader.communicate(timeout=30)
+    assert json.loads(out)["format"] == "muster run"
+    assert (folder / "x.json").is_fifo()
+
+
+@pytest.mark.parametrize("command", [["env"], ["plot", "-o", "-"], ["report", "-o", "-"], ["export", "-o", "-"]])
+def test_a_baseline_and_a_bundle_are_looked_at_as_a_run_is(
+    capsys: pytest.CaptureFixture[str], folder: Path, command: list[str]
+) -> None:
+    word, *options = command
+    run_id = simulate(capsys)
+    said(capsys, "baseline", "set", "good", run_id)
+    said(capsys, "export", run_id, "-o", "lab.zip")
+    there = said(capsys, word, run_id, *options)
+    assert there
+    assert said(capsys, word, "good", *options) == there
+    assert said(capsys, word, "baseline:good", *options) == there
+    (folder / "muster.db").unlink()
+    assert len(said(capsys, word, "lab.zip", *options)) > len(there) / 2
+    assert not (folder / "muster.db").exists()

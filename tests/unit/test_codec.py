@@ -15,6 +15,7 @@ from workers.protocol import (
     Finished,
     Pass,
     PhaseEntered,
+    PhaseTiming,
     Result,
     SampleBatch,
     Verdict,
@@ -96,6 +97,11 @@ def test_facts_keep_their_types() -> None:
     facts = tuple((name, Fact(value=value)) for name, value in (("a", True), ("b", 1), ("c", 1.0), ("d", "1")))
     found = from_json(Environment, to_json(Environment(facts=facts)))
     assert [type(fact.value) for _, fact in found.facts] == [bool, int, float, str]
+
+
+def test_a_whole_number_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(CodecError, match=r"PhaseTiming.seconds: a number too large for a float"):
+        from_json(PhaseTiming, '{"phase":"measure","seconds":1' + 400 * "0" + "}")
 
 
 def test_a_pair_has_two_members() -> None:

@@ -123,5 +123,12 @@ def test_a_run_of_which_nothing_can_be_drawn_has_a_page_all_the_same(simulated: 
     Parsed(page)
 
 
+def test_a_verdict_is_said_once_in_its_cell() -> None:
+    case = a_case_result(a_case(), samples_ms=STEADY)
+    page = render_page(a_run(replace(case, verdict=Verdict.NOISY, reason="12 % apart")))
+    cells = re.findall(r"<td[^>]*>[^\n]*noisy[^\n]*", page[: page.index("<h2>Pictures")])
+    assert {cell.count("noisy") for cell in cells} == {1}
+
+
 def test_every_kind_of_row_is_on_the_page() -> None:
     Parsed(render_page(a_lab_run(), references=references.load(["seed"])))

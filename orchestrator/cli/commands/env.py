@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def env(
-    name: options.RunName = "latest",
+    name: options.ShownRun = "latest",
     device: Annotated[
         str | None, typer.Option("--device", metavar="DEVICE", help="Of one device, host/selector, or of one host.")
     ] = None,
@@ -23,12 +23,12 @@ def env(
 ) -> None:
     """Show the environments of a run: hardware, settings, versions, variables, and where they differ."""
     from orchestrator.cli.output import print_data, print_table
+    from orchestrator.cli.sides import sides
     from orchestrator.errors import UsageError
     from orchestrator.report.environments import environments, environments_table
-    from orchestrator.store import open_store
 
-    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        run = opened.run(name)
+    (shown,) = sides(store or options.DEFAULT_STORE, name)
+    run = shown.run
     found = environments(run, device)
     if not found:
         there = ", ".join(dict.fromkeys(case.case.device.id for case in run.cases))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -16,11 +15,9 @@ if TYPE_CHECKING:
 #: What a file's ending asks for.
 FORMS: Final = {".zip": "bundle", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
-_STDOUT: Final = "-"
-
 
 def export(
-    name: options.RunName = "latest",
+    name: options.ShownRun = "latest",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -44,29 +41,25 @@ def export(
 ) -> None:
     """Write a run as a file: a bundle that another muster checks and takes in, or data for other programs."""
     from orchestrator.bundle.archive import SUFFIX
-    from orchestrator.cli.sides import floors_of
-    from orchestrator.store import open_store
+    from orchestrator.cli.files import deliver
+    from orchestrator.cli.sides import sides
 
-    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        run = opened.run(name)
-        floors = floors_of(opened, run)
+    (given,) = sides(store or options.DEFAULT_STORE, name)
+    run, floors = given.run, given.floors
     if anonymous:
         from orchestrator.bundle.anonymous import anonymous as without_names
 
         run, floors = without_names(run, floors)
     path = output or Path(f"{run.id}{SUFFIX}")
     data = _data(run, floors, _form_of(path), is_anonymous=anonymous)
-    if str(path) == _STDOUT:
-        sys.stdout.buffer.write(data)
-        return
-    _write(path, data)
-    print(f"{path}: run {run.id}, {len(data)} bytes", file=sys.stderr)
+    deliver(data, path, f": run {run.id}, {len(data)} bytes")
 
 
 def _form_of(path: Path) -> str:
+    from orchestrator.cli.files import STDOUT
     from orchestrator.errors import UsageError
 
-    if str(path) == _STDOUT:
+    if path == STDOUT:
         return "json"
     form = FORMS.get(path.suffix.lower())
     if form is None:
@@ -93,16 +86,3 @@ def _data(run: Run, floors: tuple[NoiseFloor, ...], form: str, *, is_anonymous: 
     from orchestrator.bundle.samples import as_csv, as_parquet
 
     return as_parquet(run) if form == "parquet" else as_csv(run).encode("utf-8", "backslashreplace")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write the whole file, in place of one that is there, or nothing."""
-    from orchestrator.errors import UsageError
-
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror}", remedy="--output FILE") from error

@@ -56,11 +56,13 @@ def _told(path: Path, bundle: Bundle, *, is_new: bool) -> dict[str, Any]:
 
 
 def _line(one: dict[str, Any]) -> str:
+    from orchestrator.report.printable import printable
+
     what = f"{one['figures']} of {one['cases']} cases with a figure{', simulated' if one['simulated'] else ''}"
     if not one["new"]:
         return f"run {one['run']} is there already: {one['file']} changed nothing"
     return (
-        f"run {one['run']} ({one['name']}) is taken in from {one['file']}: {what}\n"
+        f"run {one['run']} ({printable(one['name'])}) is taken in from {one['file']}: {what}\n"
         f"  muster show {one['run']}    its table\n"
         f"  muster show --beside {one['run']}    its rows below those of the newest run here"
     )

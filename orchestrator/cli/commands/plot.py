@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +34,7 @@ Output = Annotated[
 
 
 def plot(
-    name: options.RunName = "latest",
+    name: options.ShownRun = "latest",
     kind: Annotated[Kind, typer.Option("--kind", help="What is drawn.")] = Kind.BARS,
     output: Output = Path("muster.svg"),
     only: options.Only = None,
@@ -43,15 +42,12 @@ def plot(
 ) -> None:
     """Draw a run: bars with intervals, one case's steps with telemetry, or images a second by batch."""
     from orchestrator.cli.pictures import form_of, write
-    from orchestrator.store import open_store
+    from orchestrator.cli.sides import sides
 
     form = form_of(output)
-    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        run = opened.run(name)
-    figure = _figure(_filtered(run, only or ()), kind)
+    (drawn,) = sides(store or options.DEFAULT_STORE, name)
+    figure = _figure(_filtered(drawn.run, only or ()), kind)
     write(figure, output, form)
-    if str(output) != "-":
-        print(f"{output}", file=sys.stderr)
 
 
 def _filtered(run: Run, only: list[str] | tuple[()]) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from orchestrator.cli import options
 
 
 def report(
-    name: options.RunName = "latest",
+    name: options.ShownRun = "latest",
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; - for stdout.")] = Path(
         "muster.html"
     ),
@@ -20,21 +19,11 @@ def report(
 ) -> None:
     """Write a run as one page of HTML that needs nothing else: table, pictures, environments, config."""
     from orchestrator.analysis import references
+    from orchestrator.cli.files import deliver
     from orchestrator.cli.output import report_of
-    from orchestrator.cli.sides import floors_of
-    from orchestrator.errors import UsageError
+    from orchestrator.cli.sides import sides
     from orchestrator.report.page.render import render_page
-    from orchestrator.store import open_store
 
-    with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        run = opened.run(name)
-        floors = floors_of(opened, run)
-    page = render_page(run, references=references.load(report_of(run).references), floors=floors)
-    if str(output) == "-":
-        sys.stdout.write(page)
-        return
-    try:
-        output.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}", remedy="--output FILE") from error
-    print(f"{output}", file=sys.stderr)
+    (shown,) = sides(store or options.DEFAULT_STORE, name)
+    page = render_page(shown.run, references=references.load(report_of(shown.run).references), floors=shown.floors)
+    deliver(page.encode("utf-8", "backslashreplace"), output)

@@ -27,12 +27,15 @@ def runs(store: options.StoreUrl = None, json: options.Json = False) -> None:
 
 
 def _line(summary: RunSummary) -> str:
+    from orchestrator.report.printable import printable
+
     when = summary.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
     again = f"  rerun of {summary.rerun_of}" if summary.rerun_of else ""
     simulated = "  simulated" if summary.simulated else ""
-    imported = f"  imported from {summary.imported.source}" if summary.imported else ""
+    imported = f"  imported from {printable(summary.imported.source)}" if summary.imported else ""
     figures = f"{summary.figures} of {summary.cases} cases with a figure"
-    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {summary.name}{again}{simulated}{imported}"
+    name = printable(summary.name)
+    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {name}{again}{simulated}{imported}"
 
 
 def _data(summary: RunSummary) -> dict[str, object]:

@@ -10,7 +10,7 @@ from orchestrator.cli import options
 
 
 def show(
-    name: options.RunName = "latest",
+    name: options.ShownRun = "latest",
     attempts: Annotated[
         bool, typer.Option("--attempts", help="List every attempt of every case in place of the run's table.")
     ] = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +56,6 @@ def trend(
         from orchestrator.report.plots.trend import trend_figure  # matplotlib: only where there is a picture
 
         write(trend_figure(title, points, changes), output, picture)
-        print(f"{output}", file=sys.stderr)
 
 
 def _the_one(runs: Sequence[Run], only: Sequence[str]) -> tuple[Device, Workload]:
