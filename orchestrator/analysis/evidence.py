@@ -117,14 +117,15 @@ def _others(case: Case, seen: Telemetry, quality: QualityConfig) -> Iterator[Dou
     on_cpu = [process for process in seen.foreign if process.cores is not None]
     most = f", most of all {_named(on_cpu[:1])}" if on_cpu else ""
     whose = "its host's" if case.device.kind is DeviceKind.GPU else "its"
-    text = f"others used {_percent(share)} of {whose} cores ({_percent(limit)} allowed){most}"
+    text = f"others used {_over(share, limit)} of {whose} cores ({_percent(limit)} allowed){most}"
     yield Doubt(kind=DoubtKind.CONTENDED, text=text, value=share, limit=limit)
 
 
 def _stolen(seen: Telemetry, quality: QualityConfig) -> Iterator[Doubt]:
     share, limit = _share(seen, "cpu.steal_percent"), quality.max_steal
     if share is not None and limit is not None and share > limit:
-        text = f"the hypervisor gave {_percent(share)} of its cores' time to other machines ({_percent(limit)} allowed)"
+        given = _over(share, limit)
+        text = f"the hypervisor gave {given} of its cores' time to other machines ({_percent(limit)} allowed)"
         yield Doubt(kind=DoubtKind.CONTENDED, text=text, value=share, limit=limit)
 
 
@@ -173,7 +174,9 @@ def _slowed_down(case: Case, seen: Telemetry, quality: QualityConfig) -> Iterato
     highest, last = max(clocks), float(np.median(clocks[-max(2, len(clocks) // 3) :]))
     drop = 1 - last / highest if highest > 0 else 0.0
     if drop > limit:
-        text = f"its clock fell from {highest:.0f} to {last:.0f} MHz, by {_percent(drop)} ({_percent(limit)} allowed)"
+        text = (
+            f"its clock fell from {highest:.0f} to {last:.0f} MHz, by {_over(drop, limit)} ({_percent(limit)} allowed)"
+        )
         yield Doubt(kind=DoubtKind.THROTTLED, text=text, value=drop, limit=limit)
 
 
@@ -211,7 +214,7 @@ def _spread(samples_ms: Sequence[float], quality: QualityConfig) -> Iterator[Dou
         return
     spread = robust_sd(samples_ms) / float(np.median(samples_ms))
     if spread > limit:
-        text = f"its steps spread by {_percent(spread)} of their median ({_percent(limit)} allowed)"
+        text = f"its steps spread by {_over(spread, limit)} of their median ({_percent(limit)} allowed)"
         yield Doubt(kind=DoubtKind.NOISY, text=text, value=spread, limit=limit)
 
 
@@ -226,7 +229,7 @@ def _trend(samples_ms: Sequence[float], quality: QualityConfig) -> Iterator[Doub
     drift = float(np.median(steps / (later - sooner))) * (parts.size - 1) / float(np.median(parts))
     if abs(drift) > limit and abs(float(np.sign(steps).sum())) > _chance_of_kendall(parts.size):
         way = "slower" if drift > 0 else "faster"
-        text = f"its steps became {_percent(abs(drift))} {way} from first to last ({_percent(limit)} allowed)"
+        text = f"its steps became {_over(abs(drift), limit)} {way} from first to last ({_percent(limit)} allowed)"
         yield Doubt(kind=DoubtKind.DRIFTING, text=text, value=abs(drift), limit=limit)
 
 
@@ -252,7 +255,7 @@ def _warm_up(samples_ms: Sequence[float], quality: QualityConfig) -> Iterator[Do
     chance = _STANDARD_ERRORS * 1.25 * robust_sd(rest_ms) / usual / math.sqrt(first)
     if excess > max(limit, chance):
         text = (
-            f"its first {first} steps were {_percent(excess)} slower than the others ({_percent(limit)} allowed):"
+            f"its first {first} steps were {_over(excess, limit)} slower than the others ({_percent(limit)} allowed):"
             " warm up longer, measure.warmup"
         )
         yield Doubt(kind=DoubtKind.WARMING_UP, text=text, value=excess, limit=limit)
@@ -260,3 +263,9 @@ def _warm_up(samples_ms: Sequence[float], quality: QualityConfig) -> Iterator[Do
 
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
+
+
+def _over(share: float, limit: float) -> str:
+    """Return a share with as many digits as it takes to see that it is over a limit."""
+    texts = (f"{100 * share:.{digits}g} %" for digits in range(3, 8))
+    return next((text for text in texts if text != _percent(limit)), _percent(share))

@@ -50,7 +50,7 @@ def check(document: RunDocument, place: str) -> None:
     _check_texts(document, place)
     for environment in document.environments:
         if environment_hash(Environment(facts=environment.facts)) != environment.hash:
-            raise BundleError(f"{place}: environment {environment.hash[:12]} has been changed")
+            raise BundleError(f"{place}: environment {environment.hash[:12]!r} has been changed")
     keys = [each.case.key for each in document.cases]
     if len(set(keys)) < len(keys):
         raise BundleError(f"{place}: has a case twice")

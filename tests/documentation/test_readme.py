@@ -17,7 +17,7 @@ from orchestrator.report.build import build_table
 from tests.documentation.pages import ROOT, read
 from tests.runs import a_lab_run, a_run
 
-MEASURED = re.compile(r"\d+(\.\d+)? \+/- \d+(\.\d+)?")
+MEASURED = re.compile(r"\d+(\.\d+)? \+/- \d+(\.\d+)?( \((contended|noisy)\))?")
 
 
 def captured(name: str) -> str:

@@ -112,7 +112,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
         (changed(lambda data: data["cases"].append(data["cases"][0])), "x: has a case twice"),
         (
             changed(lambda data: data["environments"][0].update(facts=[])),
-            "x: environment [0-9a-f]{12} has been changed",
+            "x: environment '[0-9a-f]{12}' has been changed",
         ),
         (changed(lambda data: data["environments"].clear()), "x: case .* names an environment that is not there"),
         (

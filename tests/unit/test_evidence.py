@@ -55,6 +55,11 @@ def test_others_on_the_cores_make_a_figure_contended_and_are_named() -> None:
     assert doubt.limit == 0.1
 
 
+def test_a_share_just_over_its_limit_is_told_with_the_digits_that_show_it() -> None:
+    seen = a_telemetry(cpu__others_percent=[10.004] * 10)
+    assert judged(CPU, with_telemetry(seen), QUALITY).reason == "others used 10.004 % of its cores (10 % allowed)"
+
+
 def test_only_what_was_read_while_the_steps_ran_counts_each_reading_for_its_time() -> None:
     seen = replace(
         a_telemetry(cpu__others_percent=[90.0, 0.0, 100.0, 90.0], window_s=(0.0, 10.0)),

@@ -70,15 +70,17 @@ def _bar(axes: Axes, at: float, entry: Entry, pass_: Pass) -> None:
     if timing.mean_ms is None:
         axes.text(0, at, f" {timing.text}", va="center", ha="left", fontsize=8, style="italic")
         return
+    error = _error(timing)
     is_published = entry.kind is RowKind.REFERENCE
     axes.barh(
         at, timing.mean_ms, height=_BAR, color=PUBLISHED if is_published else colour, hatch=hatch, edgecolor="black",
-        linewidth=0.6, xerr=_error(timing), error_kw={"capsize": 2, "linewidth": 0.9},
+        linewidth=0.6, xerr=error, error_kw={"capsize": 2, "linewidth": 0.9},
     )  # fmt: skip
     word = f"{timing.mean_ms:.4g}"
     if timing.verdict is not None and timing.verdict.is_doubtful:
         word += f" {timing.verdict.value}"
-    axes.annotate(word, (timing.mean_ms, at), xytext=(8, 0), textcoords="offset points", va="center", fontsize=8)
+    reach = timing.mean_ms + (0.0 if error is None else error[1][0])
+    axes.annotate(word, (reach, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def _error(timing: Timing) -> list[list[float]] | None:
