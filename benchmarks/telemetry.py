@@ -29,8 +29,9 @@ import numpy as np
 
 import workers.measure
 from orchestrator.planning import case_key
+from workers import probe
 from workers.codec import to_json
-from workers.protocol import AttemptRequest, Case, Device, DeviceKind, Pass, Sampling, Workload
+from workers.protocol import AttemptRequest, Case, Device, DeviceKind, Layout, Pass, Sampling, Workload
 from workers.telemetry.gauges import recorder_of
 
 if TYPE_CHECKING:
@@ -43,10 +44,20 @@ MOST_STEPS = 200_000
 START_TIMEOUT_S = 120.0
 
 
-def the_case(count: int | None, batch_size: int) -> Case:
+def on_cores(count: int | None, batch_size: int) -> Case:
     cores = tuple(sorted(os.sched_getaffinity(0)))[:count]
     device = Device(host="here", selector="cpu", kind=DeviceKind.CPU, name="CPU", cores=cores)
-    workload = Workload(model="alexnet", pass_=Pass.FORWARD, batch_size=batch_size)
+    return the_case(device, Workload(model="alexnet", pass_=Pass.FORWARD, batch_size=batch_size))
+
+
+def on_gpu(batch_size: int) -> Case:
+    gpu = probe.host_report("here").gpus[0]
+    device = Device(host="here", selector="gpu:0", kind=DeviceKind.GPU, name=gpu.name, index=0, uuid=gpu.uuid)
+    workload = Workload(model="alexnet", pass_=Pass.FORWARD, batch_size=batch_size, layout=Layout.NCHW)
+    return the_case(device, workload)
+
+
+def the_case(device: Device, workload: Workload) -> Case:
     sampling = Sampling(warmup=10, min_steps=MOST_STEPS, max_steps=MOST_STEPS)
     return Case(key=case_key(device, workload, sampling), device=device, workload=workload, sampling=sampling)
 
@@ -161,8 +172,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each window")
     parser.add_argument("--amplified", type=int, default=20, help="how many times as often as a run it is read")
+    parser.add_argument("--gpu", action="store_true", help="on the first GPU, at batch 128, in place of the CPUs")
     given = parser.parse_args()
-    cases = {"all cores": the_case(None, 8), "one core": the_case(1, 1)}
+    cases = {"GPU": on_gpu(128)} if given.gpu else {"all cores": on_cores(None, 8), "one core": on_cores(1, 1)}
     found = {name: cost(case, given) for name, case in cases.items()}
     print(json.dumps({"pairs": given.pairs, "amplified": given.amplified, "cases": found}, indent=2))
 
