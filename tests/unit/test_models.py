@@ -93,6 +93,30 @@ def test_alexnet_owt_has_a_relu_after_every_layer() -> None:
     assert all(layer.relu and layer.bias for layer in layers if isinstance(layer, Conv | Dense))
 
 
+# Multiply-adds of one image, those of the first layer, and parameters, by hand from convnet-benchmarks' scripts at
+# b458aab. Simonyan and Zisserman (2014, table 2) give 133 million parameters for model A.
+COUNTS = [
+    ("overfeat", 2_801_403_904, 109_283_328, 145_920_872),
+    ("vgg-a", 7_609_090_048, 86_704_128, 132_863_336),
+]
+
+
+@pytest.mark.parametrize(("name", "multiply_adds", "of_the_first", "parameters"), COUNTS)
+def test_networks_count_as_their_scripts_say(name: str, multiply_adds: int, of_the_first: int, parameters: int) -> None:
+    model = models.get(name)
+    assert model.multiply_adds == multiply_adds
+    assert model.placed()[0].multiply_adds == of_the_first
+    assert model.parameters == parameters
+    assert model.flop(1, Pass.FORWARD_BACKWARD) == 2 * (3 * multiply_adds - of_the_first)
+
+
+def test_overfeat_and_vgg_have_the_shapes_of_their_scripts() -> None:
+    assert [shape[0] for shape in models.get("overfeat").shapes()][:8] == [56, 28, 24, 12, 12, 12, 12, 6]
+    assert models.get("overfeat").shapes()[8] == (36864,)
+    assert [shape for shape in models.get("vgg-a").shapes() if len(shape) == 3][-1] == (7, 7, 512)
+    assert models.get("vgg-a").shapes()[-4:] == ((25088,), (4096,), (4096,), (1000,))
+
+
 def test_names_are_those_that_get_knows() -> None:
     assert {"alexnet", "alexnet-owt"} <= set(models.names())
     assert list(models.names()) == sorted(models.names())
