@@ -5,12 +5,12 @@ The product's own child, but for its step: after each it sleeps, and spins for w
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import workers.measure
+from benchmarks.wrapped_child import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,20 +33,6 @@ def slowed(step: Callable[[], None], share: float) -> Callable[[], None]:
     return longer
 
 
-def main(arguments: list[str]) -> int:
-    share = float(arguments[0])
-    measure = workers.measure.measure
-
-    def measure_slowed(step: Callable[[], None], *given: Any, **named: Any) -> Any:
-        return measure(slowed(step, share) if share else step, *given, **named)
-
-    workers.measure.measure = measure_slowed
-    from workers import child  # takes what is there by now
-
-    return child.main(arguments[1:])
-
-
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stderr.flush()
-    os._exit(status)
+    share = float(sys.argv[1])
+    run(functools.partial(slowed, share=share) if share else lambda step: step, sys.argv[2:])

@@ -8,12 +8,14 @@ It does, or grows slower: what is paid once is paid in each window as well.
 
 Prints JSON. Shares are of the work: 0.005 is 0.5 %.
 
-    python benchmarks/telemetry.py --pairs 40
+    python -m benchmarks.telemetry --pairs 40
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import statistics
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import workers.measure
+from benchmarks.wrapped_child import run
 from orchestrator.planning import case_key
 from workers import probe
 from workers.codec import to_json
@@ -35,7 +37,9 @@ from workers.protocol import AttemptRequest, Case, Device, DeviceKind, Layout, P
 from workers.telemetry.gauges import recorder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
 
 #: What a run has where its config says nothing.
 INTERVAL_S = 1.0
@@ -65,7 +69,7 @@ def the_case(device: Device, workload: Workload) -> Case:
 # --- the child: the product's own, which notes when each step began and ended ---------------------------------------
 
 
-def noted(step: Callable[[], None], file: Path) -> Callable[[], None]:
+def noted(step: Callable[[], None], *, file: Path) -> Callable[[], None]:
     lines = file.open("w", buffering=1)
 
     def one() -> None:
@@ -74,18 +78,6 @@ def noted(step: Callable[[], None], file: Path) -> Callable[[], None]:
         lines.write(f"{began} {time.monotonic()}\n")
 
     return one
-
-
-def child(file: Path, arguments: list[str]) -> int:
-    measure = workers.measure.measure
-
-    def measure_noted(step: Callable[[], None], *given: Any, **named: Any) -> Any:
-        return measure(noted(step, file), *given, **named)
-
-    workers.measure.measure = measure_noted
-    from workers import child as product  # takes what is there by now
-
-    return product.main(arguments)
 
 
 # --- beside it -----------------------------------------------------------------------------------------------------
@@ -104,6 +96,15 @@ def wait_for_steps(file: Path, count: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def killed_after(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End the child, whatever happens: it has more steps than anybody waits for."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def windows(case: Case, pairs: int, seconds: float, interval_s: float) -> tuple[list[float], list[float], list[float]]:
     """Return the median step of each window without and with telemetry, and the CPU of each reading, seconds."""
     without: list[float] = []
@@ -115,8 +116,11 @@ def windows(case: Case, pairs: int, seconds: float, interval_s: float) -> tuple[
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "steps"
-        argv = [sys.executable, __file__, "child", str(file), "--parent", str(os.getpid())]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        argv = [sys.executable, "-m", "benchmarks.telemetry", "child", str(file), "--parent", str(os.getpid())]
+        with (
+            subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process,
+            killed_after(process),
+        ):
             assert process.stdin is not None
             process.stdin.write(to_json(request) + "\n")
             process.stdin.close()
@@ -132,7 +136,6 @@ def windows(case: Case, pairs: int, seconds: float, interval_s: float) -> tuple[
                     if recorder is not None:
                         seen = recorder.stop()
                         costs.append((seen.cost_s or 0.0) / max(len(seen.at_s), 1))
-            process.kill()
         all_steps = steps(file)
     for is_on, began, ended in spans:
         took = [end - begin for begin, end in all_steps if began <= begin and end <= ended]
@@ -181,5 +184,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]:
-        os._exit(child(Path(sys.argv[2]), sys.argv[3:]))
+        run(functools.partial(noted, file=Path(sys.argv[2])), sys.argv[3:])
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workers import codec
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import datetime
 
     from workers.protocol import Case, Environment, Result, Verdict, Workload
+
+
+#: A word that always means the newest run, and so is the name of none.
+LATEST: Final = "latest"
 
 
 def environment_hash(environment: Environment) -> str:

@@ -40,7 +40,7 @@ _LEFT_OUT_FACTS: Final = ("gpu.uuid", "process.env.CUDA_VISIBLE_DEVICES")
 
 _LEFT_OUT: Final = "left out: names of people, hosts and places"
 
-#: Sections of the config that say what was measured and how, and no name.
+#: Sections of the config that say what was measured and shown, and how; no names but that in `report.relative_to`.
 _KEPT_SECTIONS: Final = {"workloads", "measure", "limits", "policy", "quality", "report"}
 
 NAME: Final = "lab"

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.errors import BundleError
-from orchestrator.results import environment_hash
+from orchestrator.results import LATEST, environment_hash
 from workers.protocol import Environment
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ _ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 #: What a config may hold in one line, and every database takes.
 _LINE: Final = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]*")
 _TEXT: Final = re.compile("[^\x00\ud800-\udfff]*")
-
-#: A word that stands for a run, and so is none's id.
-_LATEST: Final = "latest"
 
 #: What every column for whole numbers holds, and what JSON's numbers hold exactly.
 _MOST_IN_A_COLUMN: Final = 2**31 - 1
@@ -75,7 +72,7 @@ def a_time(text: str, place: str) -> datetime.datetime:
 def _check_texts(document: RunDocument, place: str) -> None:
     run = document.run
     for name in (run.id, run.rerun_of, *(floor.run_id for floor in document.noise_floors)):
-        if name is not None and (not _ID.fullmatch(name) or name == _LATEST):
+        if name is not None and (not _ID.fullmatch(name) or name == LATEST):
             raise BundleError(f"{place}: {name!r} is no id of a run")
     for what, text in _lines(document):
         if not _LINE.fullmatch(text):

@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orchestrator.errors import RunNotFoundError, StoreError
-from orchestrator.results import Attempt, Baseline, RunState
+from orchestrator.results import LATEST, Attempt, Baseline, RunState
 from orchestrator.store import baselines, noise_floors, rows, sqlite
 from orchestrator.store.lock import this_process
 from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures
@@ -293,7 +293,7 @@ class Store:
     def _resolved(self, connection: Connection, name: str) -> str:
         runs = connection.execute(select(RUNS.c.id, RUNS.c.name, RUNS.c.imported_at).order_by(*NEWEST_FIRST)).all()
         ids = [str(run_id) for run_id, _, _ in runs]
-        if name == "latest" and ids:
+        if name == LATEST and ids:
             # Of this store's own, if it has any.
             return next((str(run_id) for run_id, _, imported_at in runs if imported_at is None), ids[0])
         matching = [run_id for run_id in ids if name and run_id.startswith(name)]

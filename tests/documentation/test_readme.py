@@ -17,7 +17,9 @@ from orchestrator.report.build import build_table
 from tests.documentation.pages import ROOT, read
 from tests.runs import a_lab_run, a_run
 
-MEASURED = re.compile(r"\d+(\.\d+)? \+/- \d+(\.\d+)?( \((contended|noisy)\))?")
+MEASURED = re.compile(r"\d+(\.\d+)? \+/- \d+(\.\d+)?")
+#: Hosts that share cores take from each other, and the row says so.
+MAYBE_DOUBTFUL = re.compile(rf"{MEASURED.pattern}( \((contended|noisy)\))?")
 
 
 def captured(name: str) -> str:
@@ -121,7 +123,7 @@ def test_the_lab_s_table_has_a_row_for_each_declared_device() -> None:
 def test_the_lab_s_table_has_figures_and_the_reason_where_there_is_none() -> None:
     *measured, missing = grid(captured("lab"))[1:]
 
-    assert all(MEASURED.fullmatch(cell) for row in measured for cell in row[3:5])
+    assert all(MAYBE_DOUBTFUL.fullmatch(cell) for row in measured for cell in row[3:5])
     assert missing[3:5] == ["device_missing", "device_missing"]
     assert "yew gpu:0" in missing[5]
 

@@ -29,12 +29,13 @@ def set_(
 
     from orchestrator.cli.output import print_data
     from orchestrator.errors import UsageError
+    from orchestrator.results import LATEST
     from orchestrator.store import open_store
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UsageError(f"{name!r} is no name for a baseline", remedy="letters, digits, dots, dashes, underscores")
-    if name == "latest":
-        raise UsageError("'latest' always means the newest run", remedy="take another name")
+    if name == LATEST:
+        raise UsageError(f"{LATEST!r} always means the newest run", remedy="take another name")
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         kept = opened.set_baseline(name, run, datetime.datetime.now(datetime.timezone.utc))
     if json:

@@ -1,0 +1,1 @@
+"""Measures muster itself: each benchmark is a script, and `run.py` runs them all."""
