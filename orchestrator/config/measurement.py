@@ -68,7 +68,7 @@ class SweepEntry(Keys):
 class WorkloadConfig(Keys):
     """What is measured; each key takes a value or a list, and all combinations of the lists are measured."""
 
-    model: Swept[ModelName] = Field(description="Network, a named variant: alexnet, alexnet-owt, overfeat, vgg-a.")
+    model: Swept[ModelName] = Field(description="Network, a named variant: `muster models` lists them.")
     passes: Swept[Pass] = Field(
         (Pass.FORWARD, Pass.FORWARD_BACKWARD),
         description="forward: to the last tensor; forward_backward: its gradient for all weights and biases as well.",

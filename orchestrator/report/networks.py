@@ -6,12 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.report.table import Align, Cell, Column, Row, RowKind, Table
+from workers.models.joins import is_join
 from workers.protocol import Pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workers.models.layers import Model, PlacedLayer, Shape
+    from workers.models.layers import Layer, Shape
+    from workers.models.network import Model, PlacedLayer
 
 _COUNTS: Final = (
     Column(key="parameters", heading="Parameters", align=Align.RIGHT),
@@ -33,7 +35,7 @@ _LAYER_COLUMNS: Final = (
 )
 
 #: Fields of a layer that say nothing where they are so.
-_UNSAID: Final = {"stride": 1, "bias": True, "relu": True}
+_UNSAID: Final = {"stride": 1, "bias": True, "relu": True, "groups": 1}
 
 
 def models_table(models: Sequence[Model]) -> Table:
@@ -42,7 +44,7 @@ def models_table(models: Sequence[Model]) -> Table:
         (
             _text(model.name),
             _text(_shape(model.input_shape)),
-            _number(len(model.layers)),
+            _number(len(model.every_layer())),
             *_counts(model.parameters, model.multiply_adds),
             _text(model.description),
         )
@@ -52,16 +54,19 @@ def models_table(models: Sequence[Model]) -> Table:
 
 
 def layers_table(model: Model) -> Table:
-    """Return a row for each layer of a network, in order, and one for the whole."""
+    """Return a row for each layer of a network, in order, and one for the whole.
+
+    A layer that is made of layers stands below these, and counts nothing that they have counted.
+    """
     rows = [
         (
             _text(placed.layer.name),
             _text(type(placed.layer).__name__),
-            _text(_settings(placed)),
+            _text(_settings(placed.layer)),
             _text(_shape(placed.output_shape)),
-            *_counts(sum(parameter.size for parameter in placed.parameters), placed.multiply_adds),
+            *_own_counts(placed),
         )
-        for placed in model.placed()
+        for placed in model.every_layer()
     ]
     whole = _counts(model.parameters, model.multiply_adds)
     rows.append((_text("all"), _text(""), _text(""), _text(_shape(model.shapes()[-1])), *whole))
@@ -78,12 +83,20 @@ def layers_table(model: Model) -> Table:
     )
 
 
-def _settings(placed: PlacedLayer) -> str:
+def _settings(layer: Layer) -> str:
     """Return what a layer was given, but for its name and what goes without saying: ``filters 64, kernel 11``."""
-    fields = dataclasses.fields(placed.layer)  # type: ignore[arg-type]  # layers are dataclasses; the protocol cannot say so
-    values = {field.name: getattr(placed.layer, field.name) for field in fields if field.name != "name"}
+    fields = dataclasses.fields(layer)  # type: ignore[arg-type]  # layers are dataclasses; the protocol cannot say so
+    values = {field.name: getattr(layer, field.name) for field in fields if field.name != "name"}
+    if "paths" in values:
+        values["paths"] = len(values["paths"])
     said = {name: getattr(value, "value", value) for name, value in values.items() if value != _UNSAID.get(name)}
     return ", ".join(f"{name} {str(value).lower() if value is False else value}" for name, value in said.items())
+
+
+def _own_counts(placed: PlacedLayer) -> tuple[Cell, Cell]:
+    if is_join(placed.layer):
+        return _counts(0, 0)
+    return _counts(sum(parameter.size for parameter in placed.parameters), placed.multiply_adds)
 
 
 def _shape(shape: Shape) -> str:

@@ -63,7 +63,8 @@ def test_muster_takes_every_command_line(page: str, line: str) -> None:
 def parse(arguments: list[str]) -> None:
     group = command_line()
     group.make_context("muster", list(arguments))
-    while subcommands(group):
+    # A group that does something by itself may stand alone.
+    while subcommands(group) and (arguments or not group.invoke_without_command):
         name, group, arguments = group.resolve_command(group.context_class(group), arguments)
         group.make_context(name, list(arguments))
 

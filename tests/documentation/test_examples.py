@@ -16,7 +16,8 @@ from tests.builders import a_device, a_workload
 from tests.documentation.pages import blocks
 from tests.runs import a_lab_run
 from workers import frameworks, models
-from workers.models.layers import Dense, Flatten, Model
+from workers.models.layers import Dense, Flatten
+from workers.models.network import Model
 from workers.protocol import Pass, Verdict
 
 if TYPE_CHECKING:

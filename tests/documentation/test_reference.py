@@ -150,7 +150,7 @@ def model_rows() -> list[Any]:
 def test_the_models_that_are_described_are_as_described(name: str, cells: list[str]) -> None:
     model = models.get(name)
     gflop = [f"{model.flop(128, pass_) / 1e9:.3f}" for pass_ in Pass]
-    assert cells == [f"{model.parameters:,}", f"{model.multiply_adds:,}", *gflop]
+    assert cells == [str(model.input_shape[0]), f"{model.parameters:,}", f"{model.multiply_adds:,}", *gflop]
 
 
 def test_every_model_is_described() -> None:

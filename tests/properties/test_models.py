@@ -6,7 +6,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.models.layers import Conv, Dense, Flatten, Layer, MaxPool, Model, Padding
+from workers.models.layers import Conv, Dense, Flatten, Layer, MaxPool, Padding
+from workers.models.network import Model
 from workers.protocol import Pass
 
 PADDINGS = st.sampled_from(Padding)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+
+import pytest
 
 from orchestrator.cli.app import call
 from orchestrator.errors import ExitCode
@@ -11,14 +12,13 @@ from orchestrator.report import renderers
 from orchestrator.report.networks import layers_table
 from tests.goldens import assert_golden
 from workers import models
-from workers.models.layers import Conv, Model
-
-if TYPE_CHECKING:
-    import pytest
+from workers.models.layers import Conv
+from workers.models.network import Model
 
 
-def test_all_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["models", "list", "--json"]) == ExitCode.OK
+@pytest.mark.parametrize("command", [["models"], ["models", "list"]], ids=" ".join)
+def test_all_networks_are_listed(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert call([*command, "--json"]) == ExitCode.OK
     rows = json.loads(capsys.readouterr().out)["rows"]
     found = {row["cells"]["name"]["value"]: row["cells"]["parameters"]["value"] for row in rows}
     assert found == {name: models.get(name).parameters for name in models.names()}
@@ -27,6 +27,11 @@ def test_all_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_layers_of_a_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["models", "show", "vgg-a"]) == ExitCode.OK
     assert_golden("report/vgg-a.txt", capsys.readouterr().out)
+
+
+def test_layers_of_layers_stand_above_what_joins_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["models", "show", "googlenet-v1"]) == ExitCode.OK
+    assert_golden("report/googlenet-v1.txt", capsys.readouterr().out)
 
 
 def test_what_goes_without_saying_is_not_said_and_the_rest_is() -> None:

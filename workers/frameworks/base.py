@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.layers import Model
+    from workers.models.network import Model
     from workers.protocol import Device, Environment, Verdict, Workload
 
 

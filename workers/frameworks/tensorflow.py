@@ -20,8 +20,19 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.frameworks.base import UnsupportedError, WrongDeviceError
-from workers.models.initial import initial_values
-from workers.models.layers import Conv, Dense, Flatten, MaxPool
+from workers.models.evaluation import last_tensor
+from workers.models.initial import dropout_mask, initial_values
+from workers.models.joins import Add, Concat
+from workers.models.layers import (
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    LocalResponseNorm,
+    MaxPool,
+)
 from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, Pass, Verdict
 
 if TYPE_CHECKING:
@@ -30,7 +41,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.layers import Layer, Model
+    from workers.models.joins import Join
+    from workers.models.layers import Layer
+    from workers.models.network import Model
     from workers.protocol import Device, Workload
 
 #: Rows of the square matrices whose product is taken as the attainable peak: large enough to be bound by arithmetic,
@@ -228,6 +241,50 @@ def _apply_max_pool(layer: MaxPool, tensor: Any, parameters: Sequence[Any], layo
     return tf.nn.max_pool2d(tensor, layer.kernel, layer.stride, layer.padding.value, data_format=layout.value)
 
 
+@_apply.register(AveragePool)
+def _apply_average_pool(layer: AveragePool, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.avg_pool2d(tensor, layer.kernel, layer.stride, "VALID", data_format=layout.value)
+
+
+@_apply.register(LocalResponseNorm)
+def _apply_local_response_norm(layer: LocalResponseNorm, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    # The kernel takes NHWC alone; and float32 alone everywhere, in which its sum of squares belongs anyway.
+    images = tf.transpose(tensor, (0, 2, 3, 1)) if layout is Layout.NCHW else tensor
+    normalised = tf.nn.local_response_normalization(
+        tf.cast(images, tf.float32), layer.radius, layer.offset, layer.alpha, layer.beta
+    )
+    normalised = tf.cast(normalised, tensor.dtype)
+    return tf.transpose(normalised, (0, 3, 1, 2)) if layout is Layout.NCHW else normalised
+
+
+@_apply.register(BatchNorm)
+def _apply_batch_norm(layer: BatchNorm, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    # Scales and shifts are float32 to the kernel, whatever the images are.
+    scales, shifts = (tf.cast(parameter, tf.float32) for parameter in parameters)
+    normalised, *_ = tf.compat.v1.nn.fused_batch_norm(
+        tensor, scales, shifts, epsilon=layer.epsilon, data_format=layout.value, is_training=True
+    )
+    return tf.nn.relu(normalised) if layer.relu else normalised
+
+
+@_apply.register(Dropout)
+def _apply_dropout(layer: Dropout, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    shape = tuple(tensor.shape)
+    if layout is Layout.NCHW and len(shape) == 4:
+        mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
+    else:
+        mask = dropout_mask(layer, shape)
+    return tensor * tf.cast(mask, tensor.dtype)
+
+
 @_apply.register(Flatten)
 def _apply_flatten(layer: Flatten, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
     import tensorflow as tf
@@ -245,6 +302,27 @@ def _apply_dense(layer: Dense, tensor: Any, parameters: Sequence[Any], layout: L
     if layer.bias:
         product = tf.nn.bias_add(product, parameters[1])
     return tf.nn.relu(product) if layer.relu else product
+
+
+@functools.singledispatch
+def _join(layer: Join, tensors: Sequence[Any], layout: Layout) -> Any:
+    """Return what a layer makes of the ends of its paths."""
+    raise UnsupportedError(f"layer {layer.name}: TensorFlow's builder has nothing for {type(layer).__name__}")
+
+
+@_join.register(Concat)
+def _join_concat(layer: Concat, tensors: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    return tf.concat(tensors, axis=1 if layout is Layout.NCHW else 3)
+
+
+@_join.register(Add)
+def _join_add(layer: Add, tensors: Sequence[Any], layout: Layout) -> Any:
+    import tensorflow as tf
+
+    total = functools.reduce(tf.add, tensors)
+    return tf.nn.relu(total) if layer.relu else total
 
 
 # --- what a step is made of -----------------------------------------------------------------------------------
@@ -278,10 +356,13 @@ def _run_pass(model: Model, workload: Workload, images: Any, parameters: list[An
 def _last_tensor(model: Model, layout: Layout, images: Any, parameters: Sequence[Any]) -> Any:
     import tensorflow as tf
 
-    tensor, rest = tf.convert_to_tensor(images), iter(parameters)
-    for placed in model.placed():
-        tensor = _apply(placed.layer, tensor, [next(rest) for _ in placed.parameters], layout)
-    return tensor
+    return last_tensor(
+        model,
+        tf.convert_to_tensor(images),
+        parameters,
+        apply=functools.partial(_apply, layout=layout),
+        join=functools.partial(_join, layout=layout),
+    )
 
 
 def _on_host(tensors: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:

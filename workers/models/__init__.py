@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workers.models.layers import Model
+    from workers.models.network import Model
 
 
 class UnknownModelError(LookupError):

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.layers import Model, Parameter
+    from workers.models.layers import Dropout, Parameter, Shape
+    from workers.models.network import Model
 
     Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -42,11 +43,25 @@ def initial_values(model: Model, batch_size: int) -> InitialValues:
     return InitialValues(images=images, parameters=parameters)
 
 
+def dropout_mask(layer: Dropout, shape: Shape) -> Floats:
+    """Return what a dropout multiplies a tensor of that shape, batch first, with: 0, or ``1 / (1 - rate)``.
+
+    Another one for every layer, the same in every process and under every framework.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng((SEED, *layer.name.encode()))
+    kept = generator.random(shape, dtype=np.float32) >= np.float32(layer.rate)
+    return kept * np.float32(1 / (1 - layer.rate))
+
+
 def _values(generator: np.random.Generator, parameter: Parameter, weight_sd: float) -> Floats:
     import numpy as np
 
     if parameter.initial is Initial.ZEROS:
         return np.zeros(parameter.shape, np.float32)
+    if parameter.initial is Initial.ONES:
+        return np.ones(parameter.shape, np.float32)
     values = generator.standard_normal(parameter.shape, dtype=np.float32)
     # Truncated as TensorFlow does it: what lies beyond two standard deviations is drawn again.
     while (beyond := np.abs(values) > 2).any():

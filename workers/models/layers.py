@@ -1,6 +1,7 @@
-"""Networks as data: layer kinds, and what follows from them by arithmetic alone. Standard library only.
+"""The kinds of layers, and what follows from each by arithmetic alone. Standard library only.
 
-A new kind of layer is a new class with the members of :class:`Layer`; :class:`Model` asks for no more than these.
+A new kind of layer is a new class with the members of :class:`Layer`; :class:`workers.models.network.Model` asks for no
+more than these. Kinds that are made of layers themselves are in :mod:`workers.models.joins`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
-
-from workers.protocol import Pass
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 #: A tensor's dimensions without the batch; an image's are height, width, channels.
 Shape: TypeAlias = tuple[int, ...]
@@ -32,6 +28,7 @@ class Initial(str, enum.Enum):
     #: Normal with the model's ``weight_sd``, drawn again beyond two standard deviations.
     TRUNCATED_NORMAL = "truncated_normal"
     ZEROS = "zeros"
+    ONES = "ones"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +36,7 @@ class Parameter:
     """One tensor that training would change."""
 
     name: str
-    #: Convolutions: kernel height, kernel width, channels in, channels out. Dense layers: in, out.
+    #: Convolutions: kernel height, kernel width, channels in of a group, channels out. Dense layers: in, out.
     shape: Shape
     initial: Initial
 
@@ -79,27 +76,36 @@ class Conv:
     kernel: int
     stride: int = 1
     padding: Padding = Padding.SAME
+    #: Channels and filters are split into so many groups, each of which sees nothing of the others.
+    groups: int = 1
     bias: bool = True
     relu: bool = True
 
     def __post_init__(self) -> None:
-        _require_positive(self.name, filters=self.filters, kernel=self.kernel, stride=self.stride)
+        _require_positive(self.name, filters=self.filters, kernel=self.kernel, stride=self.stride, groups=self.groups)
+        if self.filters % self.groups:
+            raise ValueError(f"{self.name}: {self.filters} filters cannot be split into {self.groups} groups")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return height, width and filters."""
-        height, width, _ = _as_image(self.name, input_shape)
+        height, width, _ = as_image(self.name, input_shape)
+        self._channels_of_group(input_shape)
         return (*_slid(self.name, (height, width), self.kernel, self.stride, self.padding), self.filters)
 
     def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
         """Return the kernel (HWIO) and, where there is one, the bias."""
-        channels = _as_image(self.name, input_shape)[2]
-        shape = (self.kernel, self.kernel, channels, self.filters)
+        shape = (self.kernel, self.kernel, self._channels_of_group(input_shape), self.filters)
         return _weights_and_bias(self.name, shape, self.bias)
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Return output height x width x filters x kernel height x kernel width x channels in."""
-        channels = _as_image(self.name, input_shape)[2]
-        return math.prod(self.output_shape(input_shape)) * self.kernel**2 * channels
+        """Return output height x width x filters x kernel height x kernel width x channels in of a group."""
+        return math.prod(self.output_shape(input_shape)) * self.kernel**2 * self._channels_of_group(input_shape)
+
+    def _channels_of_group(self, input_shape: Shape) -> int:
+        channels = as_image(self.name, input_shape)[2]
+        if channels % self.groups:
+            raise ValueError(f"{self.name}: {channels} channels cannot be split into {self.groups} groups")
+        return channels // self.groups
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +122,7 @@ class MaxPool:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return height, width and the same channels."""
-        height, width, channels = _as_image(self.name, input_shape)
+        height, width, channels = as_image(self.name, input_shape)
         return (*_slid(self.name, (height, width), self.kernel, self.stride, self.padding), channels)
 
     def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
@@ -129,6 +135,31 @@ class MaxPool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AveragePool:
+    """The mean of each square window of an image, without padding."""
+
+    name: str
+    kernel: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        _require_positive(self.name, kernel=self.kernel, stride=self.stride)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return height, width and the same channels."""
+        height, width, channels = as_image(self.name, input_shape)
+        return (*_slid(self.name, (height, width), self.kernel, self.stride, Padding.VALID), channels)
+
+    def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
+        """Return none."""
+        return ()
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return 0: it has no weights."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Flatten:
     """An image as one row of numbers, in the order height, width, channels whatever the layout."""
 
@@ -136,7 +167,7 @@ class Flatten:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return how many numbers the image holds."""
-        return (math.prod(_as_image(self.name, input_shape)),)
+        return (math.prod(as_image(self.name, input_shape)),)
 
     def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
         """Return none."""
@@ -174,93 +205,91 @@ class Dense:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlacedLayer:
-    """A layer at its place in a model, where its input's shape is known."""
+class LocalResponseNorm:
+    """Each value divided by what its neighbours in the channels, itself among them, come to.
 
-    layer: Layer
-    input_shape: Shape
-
-    @property
-    def output_shape(self) -> Shape:
-        """The shape of what it gives for one image."""
-        return self.layer.output_shape(self.input_shape)
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """Its weights and biases."""
-        return self.layer.parameters(self.input_shape)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-add pairs for one image, forward."""
-        return self.layer.multiply_adds(self.input_shape)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
-    """A network as data: a named variant, never ranked together with another one.
-
-    Raises ValueError where the layers do not fit one after another, or two have the same name.
+    ``x / (offset + alpha * sum(x^2 over 2 radius + 1 channels)) ^ beta``; the defaults are k, n = 2 radius + 1, alpha
+    and beta of Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (NIPS
+    2012), section 3.3.
     """
 
     name: str
-    #: One sentence for people.
-    description: str
-    #: Where the definition was read.
-    source: str
-    #: Height, width, channels of one image.
-    input_shape: Shape
-    layers: tuple[Layer, ...]
-    #: Standard deviation of the weights before truncation.
-    weight_sd: float
-    #: Standard deviation of the input image.
-    input_sd: float
+    radius: int = 2
+    offset: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
 
     def __post_init__(self) -> None:
-        if not self.input_shape or min(self.input_shape) < 1:
-            raise ValueError(f"model {self.name}: its input cannot have the shape {self.input_shape}")
-        _require_distinct(self.name, [layer.name for layer in self.layers])
-        try:
-            placed = self.placed()
-        except ValueError as error:
-            raise ValueError(f"model {self.name}: {error}") from error
-        if not any(each.parameters for each in placed):
-            raise ValueError(f"model {self.name}: no layer has weights")
+        _require_positive(self.name, radius=self.radius)
 
-    def placed(self) -> tuple[PlacedLayer, ...]:
-        """Return every layer with the shape of its input, in order."""
-        shape, placed = self.input_shape, []
-        for layer in self.layers:
-            placed.append(PlacedLayer(layer=layer, input_shape=shape))
-            shape = layer.output_shape(shape)
-        return tuple(placed)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the same shape."""
+        return as_image(self.name, input_shape)
 
-    def shapes(self) -> tuple[Shape, ...]:
-        """Return the output shape of every layer, in order, without the batch."""
-        return tuple(placed.output_shape for placed in self.placed())
+    def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
+        """Return none."""
+        return ()
 
-    @property
-    def parameters(self) -> int:
-        """How many numbers its weights and biases hold."""
-        return sum(parameter.size for placed in self.placed() for parameter in placed.parameters)
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return 0: it has no weights."""
+        return 0
 
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-add pairs for one image, forward."""
-        return sum(placed.multiply_adds for placed in self.placed())
 
-    def flop(self, batch_size: int, pass_: Pass) -> int:
-        """Return the floating-point operations of one step; a multiply-add is two.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchNorm:
+    """Each channel with the batch's own mean and variance taken out, then a scale and a shift: as in training.
 
-        With ``M`` a layer's multiply-adds for one image: forward is ``2 B sum(M)``. The gradients of a layer's weights
-        and of its input take as many multiply-adds as its forward pass each (Goodfellow, Bengio, Courville, *Deep
-        Learning*, 2016, section 6.5.6), but nobody needs the gradient of the image, so forward-backward is
-        ``2 B (3 sum(M) - M of the first layer with weights)``.
-        """
-        if pass_ is Pass.FORWARD:
-            return 2 * batch_size * self.multiply_adds
-        first = next(placed.multiply_adds for placed in self.placed() if placed.parameters)
-        return 2 * batch_size * (3 * self.multiply_adds - first)
+    Ioffe, Szegedy, "Batch Normalization" (ICML 2015), algorithm 1. No running averages are kept: nobody would use them.
+    """
+
+    name: str
+    epsilon: float = 1e-5
+    relu: bool = True
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the same shape."""
+        return as_image(self.name, input_shape)
+
+    def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
+        """Return a scale and a shift for each channel."""
+        channels = as_image(self.name, input_shape)[2:]
+        return (
+            Parameter(name=f"{self.name}/scales", shape=channels, initial=Initial.ONES),
+            Parameter(name=f"{self.name}/shifts", shape=channels, initial=Initial.ZEROS),
+        )
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return 0: they are not counted, as in every published count."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dropout:
+    """A share of the numbers set to zero and the rest scaled up, as in training.
+
+    Which ones is drawn once, as the weights are (:func:`workers.models.initial.dropout_mask`), and stays the same for
+    every step: so that every framework computes the same, and so that drawing is no part of what is timed.
+    """
+
+    name: str
+    #: Share of the numbers that become zero.
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"{self.name}: rate must be at least 0 and less than 1, not {self.rate}")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the same shape."""
+        return input_shape
+
+    def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:
+        """Return none."""
+        return ()
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return 0: it has no weights."""
+        return 0
 
 
 def _weights_and_bias(name: str, shape: Shape, bias: bool) -> tuple[Parameter, ...]:
@@ -283,7 +312,8 @@ def _slid(name: str, sides: tuple[int, int], kernel: int, stride: int, padding: 
     return (sides[0] - kernel) // stride + 1, (sides[1] - kernel) // stride + 1
 
 
-def _as_image(name: str, shape: Shape) -> tuple[int, int, int]:
+def as_image(name: str, shape: Shape) -> tuple[int, int, int]:
+    """Return height, width and channels; raises ValueError for the shape of anything else."""
     if len(shape) != 3:
         raise ValueError(f"{name}: expected an image (height, width, channels), found the shape {shape}")
     return shape[0], shape[1], shape[2]
@@ -299,9 +329,3 @@ def _require_positive(name: str, **given: int) -> None:
     for what, value in given.items():
         if value < 1:
             raise ValueError(f"{name}: {what} must be at least 1, not {value}")
-
-
-def _require_distinct(model: str, names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"model {model}: two layers are called {name}")

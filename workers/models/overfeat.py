@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from workers.models.layers import Conv, Dense, Flatten, MaxPool, Model, Padding
+from workers.models.layers import Conv, Dense, Flatten, MaxPool, Padding
+from workers.models.network import Model
 
 VARIANTS: Final = (
     Model(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from workers.models.layers import Conv, Dense, Flatten, Layer, MaxPool, Model
+from workers.models.layers import Conv, Dense, Flatten, Layer, MaxPool
+from workers.models.network import Model
 
 #: Filters of each convolution, a group between two poolings.
 _GROUPS_OF_A: Final = ((64,), (128,), (256, 256), (512, 512), (512, 512))

@@ -10,7 +10,14 @@ from orchestrator.cli import options
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="Its name: vgg-a.", show_default=False)]
 
-models = typer.Typer(no_args_is_help=True, help="The networks that can be measured.")
+models = typer.Typer(invoke_without_command=True)
+
+
+@models.callback()
+def models_(context: typer.Context, form: options.OutputFormat = "table", json: options.Json = False) -> None:
+    """The networks that can be measured; by itself it lists them."""
+    if context.invoked_subcommand is None:
+        list_(form=form, json=json)
 
 
 @models.command("list")

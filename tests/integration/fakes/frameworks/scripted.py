@@ -18,7 +18,7 @@ from workers.protocol import Environment, Fact, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workers.models.layers import Model
+    from workers.models.network import Model
     from workers.protocol import Device, Workload
 
 
