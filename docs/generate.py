@@ -163,7 +163,7 @@ class _Grammar:
         if "anyOf" in node:
             return self._alternatives([one for one in node["anyOf"] if one.get("type") != "null"])
         if "enum" in node:
-            return [code(word) for word in node["enum"]]
+            return [code(word) for word in node["enum"] if isinstance(word, str)]
         if "const" in node:
             return [code(node["const"])]
         if node.get("type") == "array":

@@ -356,6 +356,8 @@ _FIELDS: Mapping[str, Callable[[Case], str]] = {
     "precision": lambda case: case.workload.precision.value,
     "layout": lambda case: case.workload.layout.value,
     "compiler": lambda case: case.workload.compiler.value,
+    "onednn": lambda case: "auto" if case.workload.onednn is None else case.workload.onednn.value,
+    "threads": lambda case: "all" if case.workload.threads is None else str(case.workload.threads),
     "framework": lambda case: case.workload.framework,
     "fetch": lambda case: case.workload.fetch.value,
     "process": lambda case: str(case.process),

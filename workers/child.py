@@ -107,11 +107,11 @@ def run(request: AttemptRequest, emit: Callable[[ChildEvent], None]) -> Finished
         _check_version(request)
         if request.memory_bytes is not None:
             limit_data(request.memory_bytes)
-        process = bind_process(request.case.device)
+        process = bind_process(request.case.device, request.case.workload.threads)
         with _company_of(request) as company:
             phases.enter(Phase.IMPORT)
             framework = _load(request.case.workload.framework)
-            framework.prepare(request.case.device)
+            framework.prepare(request.case.device, request.case.workload)
             phases.enter(Phase.BUILD)
             measurement = _measure(request, framework, process, company, phases, emit)
     except Exception as error:  # frameworks raise anything, and all of it is this case's verdict
@@ -144,7 +144,7 @@ def _company_of(request: AttemptRequest) -> Iterator[Company | None]:
         company.close()
 
 
-def bind_process(device: Device) -> Environment:
+def bind_process(device: Device, threads: int | None = None) -> Environment:
     """Bind this process to ``device`` before a framework looks: affinity, visible GPUs, threads; return what was set.
 
     Raises :class:`DeviceMissingError` where a core of a CPU device may not be used.
@@ -155,7 +155,7 @@ def bind_process(device: Device) -> Environment:
     variables = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": _visible_gpu(device),
-        **dict.fromkeys(_THREAD_VARIABLES, str(len(cores))),
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads or len(cores))),
     }
     os.environ.update(variables)
     facts = {f"process.env.{name}": Fact(value=value) for name, value in variables.items()}

@@ -86,6 +86,9 @@ class Precision(str, enum.Enum):
     """The number type that weights, inputs and arithmetic use."""
 
     FLOAT32 = "float32"
+    #: Weights and inputs are float32, and a GPU's tensor cores may round factors to 19 bits: TensorFloat-32.
+    TF32 = "tf32"
+    FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
 
 
@@ -108,6 +111,13 @@ class Fetch(str, enum.Enum):
 
     DEVICE = "device"
     HOST = "host"
+
+
+class OneDnn(str, enum.Enum):
+    """Whether oneDNN's kernels are in use on a CPU."""
+
+    ON = "on"
+    OFF = "off"
 
 
 class Phase(str, enum.Enum):
@@ -215,6 +225,10 @@ class Workload:
     fetch: Fetch = Fetch.DEVICE
     #: Whether the largest batch that fits is looked for and measured; ``batch_size`` is where the search begins.
     seeks_largest: bool = field(default=False, metadata=UNSAID)
+    #: ``None`` as the framework decides.
+    onednn: OneDnn | None = field(default=None, metadata=UNSAID)
+    #: Threads that share the work of one operation on a CPU; ``None`` for as many as the device has cores.
+    threads: int | None = field(default=None, metadata=UNSAID)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

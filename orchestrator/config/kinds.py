@@ -60,6 +60,8 @@ STORE_FORMS: Final = "the store's URL, such as sqlite:///muster.db"
 
 BATCH_SIZE_FORMS: Final = "a whole number of at least 1, or max"
 
+THREADS_FORMS: Final = "a whole number of at least 1, or all"
+
 #: The largest number that every part of muster, and every database, can hold.
 _MOST: Final = 2**31 - 1
 
@@ -74,6 +76,15 @@ class Largest(str, enum.Enum):
     """In place of a batch size: the largest that fits."""
 
     MAX = "max"
+
+
+class Cores(str, enum.Enum):
+    """In place of a number of threads: as many as the device has cores."""
+
+    ALL = "all"
+
+
+W = TypeVar("W", Largest, Cores)
 
 
 def not_yet(feature: str, *, supported: str | None = None) -> dict[str, Any]:
@@ -94,6 +105,13 @@ def choice(names: tuple[str, ...]) -> PydanticCustomError:
 def problem(text: str) -> PydanticCustomError:
     """Return an error whose text stands alone."""
     return PydanticCustomError(PROBLEM_ERROR, "{text}", {"text": text})
+
+
+class SwitchSchema:
+    """In the JSON Schema: the words of a switch, and the truths that YAML makes of two of them."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"enum": ["auto", "on", "off", True, False], EXPECTED: "auto, on or off"}
 
 
 class _OneOrMany:
@@ -175,15 +193,29 @@ def framework_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(folders) if module.name != "base"))
 
 
-def _batch_size(value: object) -> int | Largest:
-    """Return the number, or the word; bounds are those of :data:`Positive`."""
-    if isinstance(value, Largest) or value == Largest.MAX.value:
-        return Largest.MAX
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise expected(BATCH_SIZE_FORMS)
-    if value > _MOST:
-        raise expected(f"a number of at most {_MOST:,}")
-    return value
+def _number_or(word: W, forms: str) -> Callable[[object], int | W]:
+    """Return what takes a number or the word; bounds are those of :data:`Positive`."""
+
+    def parse(value: object) -> int | W:
+        if value is word or value == word.value:
+            return word
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise expected(forms)
+        if value > _MOST:
+            raise expected(f"a number of at most {_MOST:,}")
+        return value
+
+    return parse
+
+
+def _number_or_word(word: Largest | Cores, forms: str) -> WithJsonSchema:
+    """Return what the JSON Schema says of a number or the word."""
+    bounds = {"minimum": 1, "maximum": _MOST, "pattern": f"^{word.value}$"}
+    return WithJsonSchema({"type": ["integer", "string"], **bounds, EXPECTED: forms})
+
+
+def _plain(value: int | Largest | Cores) -> int | str:
+    return value if isinstance(value, int) else value.value
 
 
 def _model(value: object) -> str:
@@ -232,11 +264,15 @@ Whole: TypeAlias = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Positive: TypeAlias = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 BatchSize: TypeAlias = Annotated[
     int | Largest,
-    PlainValidator(_batch_size),
-    PlainSerializer(lambda size: size.value if isinstance(size, Largest) else size),
-    WithJsonSchema(
-        {"type": ["integer", "string"], "minimum": 1, "maximum": _MOST, "pattern": "^max$", EXPECTED: BATCH_SIZE_FORMS}
-    ),
+    PlainValidator(_number_or(Largest.MAX, BATCH_SIZE_FORMS)),
+    PlainSerializer(_plain),
+    _number_or_word(Largest.MAX, BATCH_SIZE_FORMS),
+]
+Threads: TypeAlias = Annotated[
+    int | Cores,
+    PlainValidator(_number_or(Cores.ALL, THREADS_FORMS)),
+    PlainSerializer(_plain),
+    _number_or_word(Cores.ALL, THREADS_FORMS),
 ]
 #: One line of text.
 Line: TypeAlias = Annotated[

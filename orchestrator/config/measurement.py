@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from orchestrator.config.kinds import (
     BatchSize,
+    Cores,
     FrameworkName,
     Keys,
     ModelName,
@@ -16,10 +17,12 @@ from orchestrator.config.kinds import (
     Seconds,
     Share,
     Swept,
+    SwitchSchema,
+    Threads,
     Whole,
     problem,
 )
-from workers.protocol import Compiler, Fetch, Layout, Pass, Precision, Sampling
+from workers.protocol import Compiler, Fetch, Layout, OneDnn, Pass, Precision, Sampling
 
 #: The batch of the published rows, by which everything can be compared.
 COMMON_BATCH_SIZE: Final = 128
@@ -41,6 +44,27 @@ class LayoutChoice(str, enum.Enum):
         return None if self is LayoutChoice.AUTO else Layout(self.value)
 
 
+class SwitchChoice(str, enum.Enum):
+    """Turned on or off, or ``auto``: as the framework decides by its build and the processor."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+    @property
+    def onednn(self) -> OneDnn | None:
+        """What is meant for oneDNN; ``None`` for ``auto``."""
+        return None if self is SwitchChoice.AUTO else OneDnn(self.value)
+
+
+def _switch(value: object) -> object:
+    """Return the word for a truth: YAML reads `on` and `off` as true and false."""
+    return {True: SwitchChoice.ON.value, False: SwitchChoice.OFF.value}[value] if isinstance(value, bool) else value
+
+
+Switch: TypeAlias = Annotated[SwitchChoice, BeforeValidator(_switch), SwitchSchema()]
+
+
 class SweepEntry(Keys):
     """Some parameters of a workload, each a value or a list of values."""
 
@@ -50,6 +74,8 @@ class SweepEntry(Keys):
     precision: Swept[Precision] | None = Field(None, description="Number types.")
     layout: Swept[LayoutChoice] | None = Field(None, description="Orders of an image tensor's dimensions.")
     compiler: Swept[Compiler] | None = Field(None, description="Compilers.")
+    onednn: Swept[Switch] | None = Field(None, description="Whether oneDNN's kernels are in use.")
+    threads: Swept[Threads] | None = Field(None, description="Threads of an operation; all for the device's cores.")
     framework: Swept[FrameworkName] | None = Field(None, description="Frameworks.")
     fetch: Swept[Fetch] | None = Field(None, description="Where a step leaves its output.")
 
@@ -80,11 +106,22 @@ class WorkloadConfig(Keys):
             f" it on, and measured. max alone stands for [{COMMON_BATCH_SIZE}, max]."
         ),
     )
-    precision: Swept[Precision] = Field((Precision.FLOAT32,), description="Number type of weights and arithmetic.")
+    precision: Swept[Precision] = Field(
+        (Precision.FLOAT32,),
+        description=(
+            "Number type of weights and arithmetic; tf32: float32 whose products a GPU may round to TensorFloat-32."
+        ),
+    )
     layout: Swept[LayoutChoice] = Field(
         (LayoutChoice.AUTO,), description="Order of an image tensor's dimensions; auto: NHWC on CPUs, NCHW on GPUs."
     )
     compiler: Swept[Compiler] = Field((Compiler.NONE,), description="What turns the graph into kernels.")
+    onednn: Swept[Switch] = Field(
+        (SwitchChoice.AUTO,), description="Whether a CPU's steps use oneDNN's kernels; auto: as the framework decides."
+    )
+    threads: Swept[Threads] = Field(
+        (Cores.ALL,), description="Threads that share an operation on a CPU; all: as many as the device has cores."
+    )
     framework: Swept[FrameworkName] = Field(("tensorflow",), description="What runs the model.")
     fetch: Swept[Fetch] = Field(
         (Fetch.DEVICE,), description="Leave a step's output on the device, or copy it to the host's memory each time."

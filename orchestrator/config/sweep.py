@@ -7,16 +7,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from orchestrator.config.kinds import Largest
+from orchestrator.config.kinds import Cores, Largest
 from orchestrator.config.measurement import COMMON_BATCH_SIZE
 from orchestrator.errors import ConfigError
-from workers.protocol import Compiler, DeviceKind, Fetch, Layout, Pass, Precision, Workload
+from workers.protocol import Compiler, DeviceKind, Fetch, Layout, OneDnn, Pass, Precision, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias
 
-    from orchestrator.config.measurement import LayoutChoice, SweepEntry, WorkloadConfig
+    from orchestrator.config.measurement import LayoutChoice, SweepEntry, SwitchChoice, WorkloadConfig
 
     _Lists: TypeAlias = tuple[
         tuple[str, ...],
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         tuple[Precision, ...],
         tuple[LayoutChoice, ...],
         tuple[Compiler, ...],
+        tuple[SwitchChoice, ...],
+        tuple[int | Cores, ...],
         tuple[Fetch, ...],
         tuple[Pass, ...],
     ]
@@ -50,6 +52,10 @@ class SweptWorkload:
     fetch: Fetch
     #: Whether the largest batch that fits is looked for, from ``batch_size`` on.
     seeks_largest: bool = False
+    #: ``None`` as the framework decides.
+    onednn: OneDnn | None = None
+    #: ``None`` for as many as the device has cores.
+    threads: int | None = None
 
 
 def resolve(swept: SweptWorkload, kind: DeviceKind) -> Workload:
@@ -65,6 +71,8 @@ def resolve(swept: SweptWorkload, kind: DeviceKind) -> Workload:
         framework=swept.framework,
         fetch=swept.fetch,
         seeks_largest=swept.seeks_largest,
+        onednn=swept.onednn,
+        threads=swept.threads,
     )
 
 
@@ -131,7 +139,9 @@ def _sweeps(workload: WorkloadConfig) -> tuple[_Lists, ...]:
 
 
 def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
-    for model, framework, batch, precision, layout, compiler, fetch, pass_ in itertools.product(*lists):
+    for model, framework, batch, precision, layout, compiler, onednn, threads, fetch, pass_ in itertools.product(
+        *lists
+    ):
         batch_size, seeks_largest = batch
         yield SweptWorkload(
             model=model,
@@ -143,6 +153,8 @@ def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
             framework=framework,
             fetch=fetch,
             seeks_largest=seeks_largest,
+            onednn=onednn.onednn,
+            threads=None if isinstance(threads, Cores) else threads,
         )
 
 
@@ -155,6 +167,8 @@ def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lis
         sweep.precision,
         sweep.layout,
         sweep.compiler,
+        sweep.onednn,
+        sweep.threads,
         sweep.fetch,
         sweep.passes,
     )
@@ -173,6 +187,7 @@ def _batches(sizes: Iterable[int | Largest], start: int) -> tuple[tuple[int, boo
 def _matches(entry: SweepEntry, swept: SweptWorkload) -> bool:
     """True where the combination has one of the entry's values for every parameter that the entry names."""
     layouts = None if entry.layout is None else tuple(choice.layout for choice in entry.layout)
+    switches = None if entry.onednn is None else tuple(choice.onednn for choice in entry.onednn)
     return (
         _is_one_of(swept.model, entry.model)
         and _is_one_of(swept.pass_, entry.passes)
@@ -180,6 +195,8 @@ def _matches(entry: SweepEntry, swept: SweptWorkload) -> bool:
         and _is_one_of(swept.precision, entry.precision)
         and _is_one_of(swept.layout, layouts)
         and _is_one_of(swept.compiler, entry.compiler)
+        and _is_one_of(swept.onednn, switches)
+        and _is_one_of(Cores.ALL if swept.threads is None else swept.threads, entry.threads)
         and _is_one_of(swept.framework, entry.framework)
         and _is_one_of(swept.fetch, entry.fetch)
     )

@@ -91,6 +91,10 @@ class EntryDefinition:
     compiler: str | None = None
     #: Whether the largest batch that fits was looked for.
     seeks_largest: bool = False
+    #: ``None`` as the framework decided; the same for a published row.
+    onednn: str | None = None
+    #: ``None`` for all cores; the same for a published row.
+    threads: int | None = None
     #: Whether the host's other devices were at work as well; ``None`` where nobody asked for a comparison.
     company: Company | None = None
 
@@ -144,6 +148,8 @@ class Entry:
             ("framework", definition.framework),
             ("fetch", definition.fetch),
             *(self._searched() if definition.seeks_largest else ()),
+            *((("onednn", definition.onednn),) if definition.onednn is not None else ()),
+            *((("threads", definition.threads),) if definition.threads is not None else ()),
             *((("company", definition.company.value),) if definition.company is not None else ()),
         )
 
@@ -315,6 +321,8 @@ def _definition(workload: Workload, found: set[int | None], company: Company | N
         layout=workload.layout.value,
         compiler=workload.compiler.value,
         seeks_largest=workload.seeks_largest,
+        onednn=workload.onednn and workload.onednn.value,
+        threads=workload.threads,
         company=company,
     )
 
@@ -345,6 +353,8 @@ def _details(
         "TF32 allowed" if _may_use_tf32(device, workload, environment) else None,
         workload.layout.value if workload.layout is not Layout.NHWC else None,
         workload.compiler.value if workload.compiler is not Compiler.NONE else None,
+        f"oneDNN {workload.onednn.value}" if workload.onednn is not None else None,
+        f"{workload.threads} threads" if workload.threads is not None else None,
         f"fetch {workload.fetch.value}" if workload.fetch is not Fetch.DEVICE else None,
         _COMPANIES[cases[0].case.company],
     )

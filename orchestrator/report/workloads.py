@@ -19,6 +19,8 @@ def in_words(workload: Workload, company: Company | None = None) -> str:
         workload.precision.value,
         workload.layout.value,
         None if workload.compiler is Compiler.NONE else workload.compiler.value,
+        None if workload.onednn is None else f"oneDNN {workload.onednn.value}",
+        None if workload.threads is None else f"{workload.threads} threads",
         None if workload.fetch is Fetch.DEVICE else f"fetch {workload.fetch.value}",
         None if company is None else company.value,
     )

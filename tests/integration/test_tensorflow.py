@@ -28,6 +28,7 @@ from workers.protocol import (
     Environment,
     Finished,
     Layout,
+    OneDnn,
     Pass,
     PhaseEntered,
     Precision,
@@ -56,7 +57,7 @@ def this_cpu() -> Device:
 @pytest.fixture
 def tensorflow() -> Framework:
     found = frameworks.load("tensorflow")
-    found.prepare(this_cpu())
+    found.prepare(this_cpu(), a_workload())
     return found
 
 
@@ -151,12 +152,6 @@ def test_every_model_gives_a_gradient_for_every_parameter(tensorflow: Framework,
     assert all(np.isfinite(gradient).all() for gradient in step.outputs())
 
 
-def test_every_model_ends_in_the_shape_that_its_arithmetic_says(tensorflow: Framework) -> None:
-    for name in models.names():
-        step = tensorflow.build(models.get(name), a_workload(batch_size=2), this_cpu())
-        assert step.outputs()[0].shape == (2, *models.get(name).shapes()[-1])
-
-
 # --- what it tells --------------------------------------------------------------------------------------------
 
 
@@ -188,14 +183,42 @@ def test_onednn_is_told_as_it_is_and_without_it_nchw_on_a_cpu_is_unsupported() -
     assert re.fullmatch(r"(The|Default) \w+ .*only supports .*NHWC.*CPU.*", str(finished.reason))
 
 
+def test_onednn_is_turned_off_and_on_where_a_workload_asks_for_it() -> None:
+    for asked, expected in ((OneDnn.OFF, False), (OneDnn.ON, True)):
+        environment, finished = child(
+            a_workload(batch_size=1, onednn=asked), TF_ENABLE_ONEDNN_OPTS=str(int(not expected))
+        )
+        assert finished.verdict is Verdict.OK, finished.reason
+        assert environment.get("framework.onednn").value is expected
+
+
+def test_a_step_has_the_threads_that_a_workload_asks_for() -> None:
+    environment, finished = child(a_workload(batch_size=1, threads=1))
+    assert finished.verdict is Verdict.OK, finished.reason
+    assert environment.get("framework.intra_op_threads").value == 1
+    assert environment.get("process.env.OMP_NUM_THREADS").value == "1"
+    _, finished = child(a_workload(batch_size=1, threads=4096))
+    assert finished.verdict is Verdict.UNSUPPORTED
+    assert "4096 threads are more than" in str(finished.reason)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_ends_in_its_shape_and_stays_within_float16(tensorflow: Framework, name: str) -> None:
+    workload = a_workload(batch_size=2, precision=Precision.FLOAT16)
+    (output,) = tensorflow.build(models.get(name), workload, this_cpu()).outputs()
+    assert output.shape == (2, *models.get(name).shapes()[-1])
+    assert np.isfinite(output).all()
+    assert np.abs(output).max() > 0
+
+
 def test_threads_cannot_be_changed_once_tensorflow_runs() -> None:
     script = """
 import tensorflow as tf
-from tests.builders import a_device
+from tests.builders import a_device, a_workload
 from workers.frameworks import load
 tf.constant(1)
 try:
-    load("tensorflow").prepare(a_device(cores=tuple(range(7))))
+    load("tensorflow").prepare(a_device(cores=tuple(range(7))), a_workload())
 except RuntimeError as error:
     print(error)
 """

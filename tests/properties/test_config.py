@@ -28,9 +28,11 @@ LISTS: dict[str, list[Any]] = {
     "model": ["alexnet", "alexnet-owt"],
     "passes": ["forward", "forward_backward"],
     "batch_size": [1, 2, 64, "max"],
-    "precision": ["float32", "bfloat16"],
+    "precision": ["float32", "tf32", "float16", "bfloat16"],
     "layout": ["auto", "NHWC", "NCHW"],
     "compiler": ["none", "xla"],
+    "onednn": ["auto", "on", "off"],
+    "threads": ["all", 1, 2],
     "fetch": ["device", "host"],
 }
 
@@ -209,6 +211,7 @@ def has(one: SweptWorkload, entry: dict[str, Any]) -> bool:
     values = {
         "model": one.model, "passes": one.pass_.value, "batch_size": "max" if one.seeks_largest else one.batch_size,
         "precision": one.precision.value, "layout": layout, "compiler": one.compiler.value, "fetch": one.fetch.value,
+        "onednn": "auto" if one.onednn is None else one.onednn.value, "threads": one.threads or "all",
     }  # fmt: skip
     return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in entry.items())
 

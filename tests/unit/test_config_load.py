@@ -79,7 +79,7 @@ WRONG = {
           - model: alexnet
             batch_size: -1
             passes: [forward, bakward]
-          - {precision: float16}
+          - {precision: float64}
         hosts: {name: here}
         limits: {attempts: 0, case_timeout: soon}
         name: again

@@ -8,7 +8,7 @@ from orchestrator.config.schema import WorkloadConfig
 from orchestrator.config.sweep import SweptWorkload, count, expand, idle_exclusions, resolve, resolve_all
 from orchestrator.errors import ConfigError
 from tests.builders import a_workload
-from workers.protocol import Compiler, DeviceKind, Fetch, Layout, Pass, Precision
+from workers.protocol import Compiler, DeviceKind, Fetch, Layout, OneDnn, Pass, Precision
 
 FORWARD, BOTH = Pass.FORWARD, (Pass.FORWARD, Pass.FORWARD_BACKWARD)
 
@@ -54,13 +54,20 @@ def test_every_parameter_can_be_a_list() -> None:
         "precision": ["float32", "bfloat16"],
         "layout": ["auto", "NHWC"],
         "compiler": ["none", "xla"],
+        "onednn": ["auto", "off"],
+        "threads": ["all", 1],
         "fetch": ["device", "host"],
     }
 
     found = expand([a_sweep(**lists)])
 
-    assert len(set(found)) == len(found) == 2**7
+    assert len(set(found)) == len(found) == 2**9
     assert {one.layout for one in found} == {None, Layout.NHWC}
+
+
+def test_yaml_s_on_and_off_are_truths() -> None:
+    found = expand([a_sweep(onednn=[True, False, "auto"])])
+    assert [one.onednn for one in found] == [OneDnn.ON, OneDnn.OFF, None]
 
 
 def test_of_duplicates_the_first_stays() -> None:
@@ -93,6 +100,8 @@ def test_exclude_takes_out_what_has_all_values_of_an_entry() -> None:
         ("precision", "bfloat16"),
         ("layout", "NCHW"),
         ("compiler", "xla"),
+        ("onednn", "on"),
+        ("threads", 2),
         ("fetch", "host"),
     ],
 )

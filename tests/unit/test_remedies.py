@@ -184,7 +184,9 @@ def test_a_run_without_a_failure_has_no_commands() -> None:
 
 # --- any run ---------------------------------------------------------------------------------------------------
 
-_WORK = list(itertools.product(("elm", "yew"), ("cpu", "gpu:0"), (64, 128), tuple(Precision), tuple(Pass)))
+_WORK = list(
+    itertools.product(("elm", "yew"), ("cpu", "gpu:0"), (64, 128), (Precision.FLOAT32, Precision.BFLOAT16), tuple(Pass))
+)
 _VERDICTS = st.sampled_from([Verdict.OK, Verdict.OOM, Verdict.HOST_DOWN, Verdict.CANCELLED, None])
 
 

@@ -6,7 +6,10 @@ it must not import the framework; that happens inside :meth:`Framework.build`, i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import os
+from typing import TYPE_CHECKING, Final, Protocol
+
+from workers.protocol import DeviceKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +25,28 @@ class UnsupportedError(Exception):
 
 class WrongDeviceError(Exception):
     """The framework would run somewhere else than on the device that was asked for."""
+
+
+#: The first compute capability whose tensor cores know TensorFloat-32: Ampere's (CUDA C++ Programming Guide, "Compute
+#: Capabilities").
+TF32_CAPABILITY: Final = (8, 0)
+
+
+def require_gpu_for_tf32(device: Device) -> None:
+    """Raise :class:`UnsupportedError` for a CPU: TensorFloat-32 is of NVIDIA's tensor cores."""
+    if device.kind is not DeviceKind.GPU:
+        raise UnsupportedError("a CPU has no TF32: it is of NVIDIA's GPUs, from Ampere on")
+
+
+def threads_of(device: Device, workload: Workload) -> int:
+    """Return how many threads share an operation: as asked for, or the cores of a CPU device, or beside a GPU all.
+
+    Raises :class:`UnsupportedError` for more threads than there are cores.
+    """
+    cores = len(device.cores) or len(os.sched_getaffinity(0))
+    if workload.threads is not None and workload.threads > cores:
+        raise UnsupportedError(f"{workload.threads} threads are more than {device.selector} has cores: {cores}")
+    return workload.threads or cores
 
 
 class Step(Protocol):
@@ -47,10 +72,10 @@ class Framework(Protocol):
     def available(self) -> str | None:
         """Return why it cannot be used here, with the command that mends it, or ``None``; imports nothing heavy."""
 
-    def prepare(self, device: Device) -> None:
-        """Import the framework and set its threads for ``device``.
+    def prepare(self, device: Device, workload: Workload) -> None:
+        """Import the framework, and set what holds for the whole process: threads, oneDNN.
 
-        Called once in the child, after visibility, affinity and variables are set.
+        Called once in the child, after visibility, affinity and variables are set. Raises :class:`UnsupportedError`.
         """
 
     def build(self, model: Model, workload: Workload, device: Device) -> Step:

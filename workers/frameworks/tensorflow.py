@@ -19,7 +19,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from workers.frameworks.base import UnsupportedError, WrongDeviceError
+from workers.frameworks.base import (
+    TF32_CAPABILITY,
+    UnsupportedError,
+    WrongDeviceError,
+    require_gpu_for_tf32,
+    threads_of,
+)
 from workers.models.evaluation import last_tensor
 from workers.models.initial import dropout_mask, initial_values
 from workers.models.joins import Add, Concat
@@ -33,7 +39,18 @@ from workers.models.layers import (
     LocalResponseNorm,
     MaxPool,
 )
-from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, Pass, Verdict
+from workers.protocol import (
+    Compiler,
+    DeviceKind,
+    Environment,
+    Fact,
+    Fetch,
+    Layout,
+    OneDnn,
+    Pass,
+    Precision,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +69,17 @@ _PEAK_ROWS: Final = {DeviceKind.CPU: 2048, DeviceKind.GPU: 8192}
 _PEAK_PRODUCTS: Final = 5
 #: No further product is begun after this; the first one counts whatever it took.
 _PEAK_TIME_S: Final = 0.5
+
+#: The type of tensors; TF32 is what a GPU makes of float32 factors.
+_TYPES: Final = {
+    Precision.FLOAT32: "float32",
+    Precision.TF32: "float32",
+    Precision.FLOAT16: "float16",
+    Precision.BFLOAT16: "bfloat16",
+}
+
+#: TensorFlow looks at it when it is imported.
+_ONEDNN_VARIABLE: Final = "TF_ENABLE_ONEDNN_OPTS"
 
 #: Names of exception classes, so that nothing need be imported to tell them apart.
 _OOM_CLASSES: Final = frozenset({"ResourceExhaustedError", "MemoryError"})
@@ -93,17 +121,21 @@ def available() -> str | None:
     )
 
 
-def prepare(device: Device) -> None:
-    """Import TensorFlow and set what holds for the whole process: threads, placement, exact float32.
+def prepare(device: Device, workload: Workload) -> None:
+    """Import TensorFlow and set what holds for the whole process: oneDNN, threads, placement.
 
-    Raises RuntimeError if TensorFlow was started before with other threads.
+    Raises RuntimeError if TensorFlow was started before with other threads, and :class:`UnsupportedError`.
     """
+    if workload.onednn is not None:
+        if device.kind is not DeviceKind.CPU:
+            raise UnsupportedError("oneDNN is for CPUs")
+        os.environ[_ONEDNN_VARIABLE] = "1" if workload.onednn is OneDnn.ON else "0"
     # Keras, which comes with TensorFlow, imports it where it is there: a second of every child's start, and a list of
     # all fonts in the home of whoever measures. It can do without.
     sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
     import tensorflow as tf
 
-    threads = _threads(device)
+    threads = threads_of(device, workload)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     # As many again: what TensorFlow takes by itself, and the seed's script with it.
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -111,8 +143,6 @@ def prepare(device: Device) -> None:
         tf.config.set_visible_devices([], "GPU")
     # An operation that the device cannot do is an error, never moved to another device.
     tf.config.set_soft_device_placement(False)
-    # By default GPUs since Ampere round float32 factors to TensorFloat-32, and `float32` would not be what it says.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def build(model: Model, workload: Workload, device: Device) -> TensorflowStep:
@@ -124,8 +154,11 @@ def build(model: Model, workload: Workload, device: Device) -> TensorflowStep:
     """
     import tensorflow as tf
 
-    _require_threads(device)
+    _require_threads(device, workload)
     placement = _placement(device)
+    _set_tf32(device, workload)
+    _require_onednn(workload)
+    _require_gradients(model, workload, device)
     with _errors_in_plain_words(), tf.device(placement):
         images, parameters = _variables(model, workload)
         function = tf.function(
@@ -146,7 +179,7 @@ def peak_flops(workload: Workload, device: Device) -> float:
 
     rows = _PEAK_ROWS[device.kind]
     with tf.device(_placement(device)):
-        factor = tf.Variable(tf.cast(tf.random.stateless_normal((rows, rows), seed=(1, 2)), workload.precision.value))
+        factor = tf.Variable(tf.cast(tf.random.stateless_normal((rows, rows), seed=(1, 2)), _TYPES[workload.precision]))
         product = tf.function(lambda: tf.matmul(factor, factor), autograph=False).get_concrete_function()
         _seconds(product)
         best_s, end = _seconds(product), time.perf_counter() + _PEAK_TIME_S
@@ -332,9 +365,9 @@ def _variables(model: Model, workload: Workload) -> tuple[Any, list[Any]]:
     """Return the input and all parameters as variables, so that nothing can be computed ahead of a step."""
     import tensorflow as tf
 
-    values = initial_values(model, workload.batch_size)
+    values = initial_values(model, workload.batch_size, workload.precision)
     images = values.images.transpose(0, 3, 1, 2) if workload.layout is Layout.NCHW else values.images
-    kind = tf.as_dtype(workload.precision.value)
+    kind = tf.as_dtype(_TYPES[workload.precision])
     return (
         tf.Variable(tf.cast(images, kind), trainable=False),
         [tf.Variable(tf.cast(parameter, kind)) for parameter in values.parameters],
@@ -405,20 +438,55 @@ def _plain_words(message: str) -> str:
 # --- where it runs --------------------------------------------------------------------------------------------
 
 
-def _threads(device: Device) -> int:
-    """All the cores of a CPU device; beside a GPU all that the process may use."""
-    return len(device.cores) or len(os.sched_getaffinity(0))
+def _set_tf32(device: Device, workload: Workload) -> None:
+    """Let a GPU round the factors of float32 products where that is asked for, and nowhere else.
+
+    By default TensorFlow lets GPUs since Ampere do so, and `float32` would not be what it says.
+    """
+    import tensorflow as tf
+
+    if workload.precision is Precision.TF32:
+        require_gpu_for_tf32(device)
+        found = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        capability = found.get("compute_capability")
+        if capability is not None and capability < TF32_CAPABILITY:
+            raise UnsupportedError(
+                f"{device.name} has compute capability {capability[0]}.{capability[1]}, TF32 needs 8.0"
+            )
+    tf.config.experimental.enable_tensor_float_32_execution(workload.precision is Precision.TF32)
 
 
-def _require_threads(device: Device) -> None:
+def _require_onednn(workload: Workload) -> None:
+    found = _onednn()
+    if workload.onednn is not None and found.value is not (workload.onednn is OneDnn.ON):
+        said = found.reason or ("its kernels are in use" if found.value else "this TensorFlow has none of its kernels")
+        raise UnsupportedError(f"oneDNN cannot be turned {workload.onednn.value}: {said}")
+
+
+def _require_gradients(model: Model, workload: Workload, device: Device) -> None:
+    """Raise for gradients that only oneDNN and XLA have on a CPU; TensorFlow's own kernels end in a riddle there."""
+    is_bare = device.kind is DeviceKind.CPU and workload.compiler is Compiler.NONE
+    if not is_bare or workload.pass_ is Pass.FORWARD:
+        return
+    grouped = [
+        each.layer.name for each in model.every_layer() if isinstance(each.layer, Conv) and each.layer.groups > 1
+    ]
+    if grouped and (workload.precision is Precision.FLOAT16 or not _onednn().value):
+        missing = "in float16" if workload.precision is Precision.FLOAT16 else "without oneDNN"
+        raise UnsupportedError(
+            f"layer {grouped[0]}: TensorFlow has no gradient of convolutions in groups {missing} on a CPU"
+        )
+
+
+def _require_threads(device: Device, workload: Workload) -> None:
     import tensorflow as tf
 
     allowed = os.sched_getaffinity(0)
     if not allowed.issuperset(device.cores):
         raise WrongDeviceError(f"{device.id} has the cores {device.cores}, this process may use {sorted(allowed)}")
     found = tf.config.threading.get_intra_op_parallelism_threads()
-    if found != _threads(device):
-        raise WrongDeviceError(f"{device.id} is to have {_threads(device)} threads, TensorFlow has {found}")
+    if found != (wanted := threads_of(device, workload)):
+        raise WrongDeviceError(f"{device.id} is to have {wanted} threads, TensorFlow has {found}")
 
 
 def _placement(device: Device) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from workers.models.layers import Initial
+from workers.protocol import Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,17 +32,29 @@ class InitialValues:
     parameters: tuple[Floats, ...]
 
 
-def initial_values(model: Model, batch_size: int) -> InitialValues:
-    """Return normal images and truncated normal weights by the model's standard deviations; biases are zero."""
+def initial_values(model: Model, batch_size: int, precision: Precision = Precision.FLOAT32) -> InitialValues:
+    """Return normal images and truncated normal weights by the model's standard deviations; biases are zero.
+
+    In float16, whose largest number is 65504, the published deviations would end in infinities: there a weight's is
+    ``sqrt(2 / inputs of a unit)`` (He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015, equation 10).
+    """
     import numpy as np
 
     generator = np.random.default_rng(SEED)
     parameters = tuple(
-        _values(generator, parameter, model.weight_sd) for placed in model.placed() for parameter in placed.parameters
+        _values(generator, parameter, _deviation(parameter, model, precision))
+        for placed in model.placed()
+        for parameter in placed.parameters
     )
     images = generator.standard_normal((batch_size, *model.input_shape), dtype=np.float32)
     images *= np.float32(model.input_sd)
     return InitialValues(images=images, parameters=parameters)
+
+
+def _deviation(parameter: Parameter, model: Model, precision: Precision) -> float:
+    if precision is not Precision.FLOAT16:
+        return model.weight_sd
+    return math.sqrt(2 / math.prod(parameter.shape[:-1]))
 
 
 def dropout_mask(layer: Dropout, shape: Shape) -> Floats:

@@ -26,7 +26,7 @@ def available() -> str | None:
     return "scripted is missing: install it" if _behaviour() == "missing" else None
 
 
-def prepare(device: Device) -> None:
+def prepare(device: Device, workload: Workload) -> None:
     _act("prepare")
 
 
