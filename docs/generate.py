@@ -371,6 +371,8 @@ _STORED: Final = {
     "attempts.stopped_by": "`steps`, `precision` or `time`; `NULL` where sampling did not come to its end.",
     "attempts.peak_flops": "FLOP/s of a large matrix product in the same process.",
     "attempts.peak_reason": "Why there is no peak.",
+    "attempts.copy_bytes_per_s": "Bytes per second of a large array, read and written in place, in the same process.",
+    "attempts.copy_reason": "Why there is no such figure.",
     "attempts.phases": "JSON list: seconds in each phase of the child.",
     "attempts.ending": "JSON: exit code, signal, end of what the child wrote to stderr.",
     "attempts.started_at": "Seconds since the epoch, on the clock of the device's host.",

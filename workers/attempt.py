@@ -176,6 +176,8 @@ class AttemptStory:
             stopped_by=finished.stopped_by,
             peak_flops=finished.peak_flops,
             peak_reason=finished.peak_reason,
+            copy_bytes_per_s=finished.copy_bytes_per_s,
+            copy_reason=finished.copy_reason,
             phases=finished.phases,
             environment=host.merged(self._environment).merged(finished.environment),
             ending=ending,
@@ -199,8 +201,9 @@ class AttemptStory:
             return (AttemptStarted(case_key=case_key, attempt=attempt),)
         if isinstance(event, SampleBatch):
             return self._take_samples(event)
-        if event.peak_flops is not None and not _is_figure(event.peak_flops):
-            raise CodecError(f"a peak of {event.peak_flops} FLOP/s")
+        for figure, unit in ((event.peak_flops, "FLOP/s"), (event.copy_bytes_per_s, "bytes/s")):
+            if figure is not None and not _is_figure(figure):
+                raise CodecError(f"a peak of {figure} {unit}")
         self._finished = event
         self._deadline = at + COLLECT_TIMEOUT_S
         return (AttemptMeasured(case_key=case_key, attempt=attempt),)
@@ -240,6 +243,7 @@ class AttemptStory:
                 verdict=Verdict.OK,
                 stopped_by=stopped_by(self._request.case.sampling, self._samples_ms),
                 peak_reason=stop.reason,
+                copy_reason=stop.reason,
             )
         return Finished(verdict=stop.verdict, reason=stop.reason + self._noise_remark())
 

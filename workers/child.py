@@ -25,6 +25,7 @@ from workers.frameworks.base import UnsupportedError, WrongDeviceError
 from workers.gpufacts import library_facts
 from workers.headroom import limit_data
 from workers.measure import Measurement, measure
+from workers.peak import best_bytes_per_s, best_flops
 from workers.protocol import (
     PROTOCOL_VERSION,
     AttemptRequest,
@@ -66,7 +67,7 @@ _UNSUPPORTED: Final = (UnsupportedError, frameworks.UnknownFrameworkError, model
 _DEVICE_MISSING: Final = (WrongDeviceError, DeviceMissingError, CompanyMissingError)
 _TIMEOUT: Final = (CompanyLateError,)
 
-#: A large matrix product beside those of others tells nothing of the device.
+#: A large matrix product beside the work of others tells nothing of the device.
 _NO_PEAK: Final = "not measured beside other devices at work"
 
 #: Of the time that a case may take: until when the others must be ready to begin, and until when they are stayed for.
@@ -117,7 +118,7 @@ def run(request: AttemptRequest, emit: Callable[[ChildEvent], None]) -> Finished
     except Exception as error:  # frameworks raise anything, and all of it is this case's verdict
         traceback.print_exc()
         return Finished(verdict=_verdict_of(error, framework), reason=_reason_of(error), phases=phases.timings())
-    peak_flops, peak_reason = _peak(request.case, framework) if company is None else (None, _NO_PEAK)
+    peak_flops, peak_reason, copy_bytes_per_s, copy_reason = _peaks(request.case, framework, company)
     found = _libraries(request.case.device)
     return Finished(
         verdict=Verdict.OK,
@@ -125,6 +126,8 @@ def run(request: AttemptRequest, emit: Callable[[ChildEvent], None]) -> Finished
         stopped_by=measurement.stopped_by,
         peak_flops=peak_flops,
         peak_reason=peak_reason,
+        copy_bytes_per_s=copy_bytes_per_s,
+        copy_reason=copy_reason,
         phases=phases.timings(),
         environment=found if company is None else found.merged(company.facts()),
     )
@@ -232,16 +235,25 @@ def _measure(
     return measurement
 
 
-def _peak(case: Case, framework: Framework) -> tuple[float | None, str | None]:
-    """Return the device's attainable FLOP/s, or ``None`` and why not; what goes wrong here never spoils the case."""
+def _peaks(
+    case: Case, framework: Framework, company: Company | None
+) -> tuple[float | None, str | None, float | None, str | None]:
+    """Return the device's attainable FLOP/s and bytes per second, each with why there is no figure."""
+    if company is not None:
+        return None, _NO_PEAK, None, _NO_PEAK
+    workload, device = case.workload, case.device
+    flops = _peak(lambda: best_flops(lambda rows: framework.product(rows, workload, device), device.kind))
+    copied = _peak(lambda: best_bytes_per_s(lambda count: framework.update(count, device), device.kind))
+    return *flops, *copied
+
+
+def _peak(measured: Callable[[], float]) -> tuple[float | None, str | None]:
+    """Return a figure, or ``None`` and why not; what goes wrong here never spoils the case."""
     try:
-        peak_flops = framework.peak_flops(case.workload, case.device)
+        return measured(), None
     except Exception as error:  # as above: anything, and it only costs the peak
         traceback.print_exc()
         return None, _reason_of(error)
-    if not 0 < peak_flops < float("inf"):
-        return None, f"measured as {peak_flops}"
-    return peak_flops, None
 
 
 class _Phases:

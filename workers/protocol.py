@@ -13,7 +13,7 @@ from workers.codec import UNSAID
 from workers.telemetry.series import Doubt, Telemetry  # noqa: TC001  # the codec looks for them here
 
 #: Raised when a message changes in a way that an older agent or head cannot read.
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 
 #: Raised when the way time is taken changes, so that figures before and after are never ranked together.
 METHOD_VERSION: Final = 1
@@ -360,6 +360,9 @@ class Finished:
     #: FLOP/s of a large matrix product at the case's precision; ``None`` with a reason where not measured.
     peak_flops: float | None = None
     peak_reason: str | None = None
+    #: Bytes per second of a large array, read and written in place; the same.
+    copy_bytes_per_s: float | None = field(default=None, metadata=UNSAID)
+    copy_reason: str | None = field(default=None, metadata=UNSAID)
     phases: tuple[PhaseTiming, ...] = ()
     #: What is known only once the steps have run: the libraries that they loaded.
     environment: Environment = field(default_factory=Environment)
@@ -455,6 +458,8 @@ class Result:
     stopped_by: StoppedBy | None = None
     peak_flops: float | None = None
     peak_reason: str | None = None
+    copy_bytes_per_s: float | None = field(default=None, metadata=UNSAID)
+    copy_reason: str | None = field(default=None, metadata=UNSAID)
     phases: tuple[PhaseTiming, ...] = ()
     environment: Environment = field(default_factory=Environment)
     ending: Ending = field(default_factory=Ending)

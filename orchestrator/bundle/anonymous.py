@@ -169,6 +169,7 @@ class _Names:
             case_key=case.key,
             reason=self.text(result.reason),
             peak_reason=self.text(result.peak_reason),
+            copy_reason=self.text(result.copy_reason),
             environment=self.environment(result.environment),
             # What a program wrote may be anything.
             ending=replace(result.ending, stderr_tail="", oom_evidence=self.text(result.ending.oom_evidence)),

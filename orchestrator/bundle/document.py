@@ -74,6 +74,9 @@ class AttemptDocument:
     #: FLOP/s of a large matrix product.
     peak_flops: float | None = None
     peak_reason: str | None = None
+    #: Bytes per second of a large array, read and written in place.
+    copy_bytes_per_s: float | None = None
+    copy_reason: str | None = None
     phases: tuple[PhaseTiming, ...] = ()
     ending: Ending = dataclasses.field(default_factory=Ending)
     #: Seconds since the epoch, on the clock of the device's host.

@@ -28,6 +28,9 @@ SPREAD: Final = 0.03
 #: An invented large matrix product is this many times as fast as an invented step.
 PEAK_RATIO: Final = 1.6
 
+#: FLOP for each byte at which arithmetic and memory are equally busy, of the peak of made-up devices: as of real ones.
+BALANCE: Final = 10.0
+
 #: Seconds that an invented child spends in a phase.
 PHASE_S: Final = {Phase.IMPORT: 3.0, Phase.BUILD: 1.0, Phase.PEAK: 0.5}
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from orchestrator.engine.invented import PEAK_RATIO, Timing, environment_of, flop_of, largest_batch, phases_of
+from orchestrator.engine.invented import BALANCE, PEAK_RATIO, Timing, environment_of, flop_of, largest_batch, phases_of
 from orchestrator.engine.timeline import Course
 from workers.models import UnknownModelError
 from workers.protocol import Phase, Progress, Result, StoppedBy, Verdict
@@ -132,6 +132,8 @@ def result_of(
         stopped_by=timing.stopped_by if is_whole else None,
         peak_flops=attempt.agent.speed * PEAK_RATIO if is_whole else None,
         peak_reason=None if is_whole else "the attempt ended before",
+        copy_bytes_per_s=attempt.agent.speed / BALANCE if is_whole else None,
+        copy_reason=None if is_whole else "the attempt ended before",
         phases=phases_of(timing) if is_whole else (),
         environment=environment_of(attempt.case.device, attempt.agent.speed),
         ending=ending,

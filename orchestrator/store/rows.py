@@ -72,7 +72,12 @@ def legible(text: str | None) -> str | None:
 def storable(result: Result) -> Result:
     """Return the result as it will come back; raises ValueError for NaN and infinities, which are no figures."""
     codec.to_json(result)
-    return dataclasses.replace(result, reason=legible(result.reason), peak_reason=legible(result.peak_reason))
+    return dataclasses.replace(
+        result,
+        reason=legible(result.reason),
+        peak_reason=legible(result.peak_reason),
+        copy_reason=legible(result.copy_reason),
+    )
 
 
 def run_values(new: NewRun | Run) -> Mapping[str, object]:
@@ -133,6 +138,8 @@ def attempt_values(result: Result) -> Mapping[str, object]:
         "stopped_by": result.stopped_by and result.stopped_by.value,
         "peak_flops": result.peak_flops,
         "peak_reason": result.peak_reason,
+        "copy_bytes_per_s": result.copy_bytes_per_s,
+        "copy_reason": result.copy_reason,
         "phases": codec.to_json(result.phases),
         "ending": codec.to_json(result.ending),
         "started_at": result.started_at,
@@ -243,6 +250,8 @@ def result(read: Reader, row: Row[Any]) -> Result:
         stopped_by=None if row.stopped_by is None else codec.from_data(StoppedBy, row.stopped_by),
         peak_flops=row.peak_flops,
         peak_reason=row.peak_reason,
+        copy_bytes_per_s=row.copy_bytes_per_s,
+        copy_reason=row.copy_reason,
         phases=read(tuple[PhaseTiming, ...], row.phases),
         environment=read(Environment, row.environment),
         ending=read(Ending, row.ending),

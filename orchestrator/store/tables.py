@@ -134,6 +134,8 @@ ATTEMPTS: Final = Table(
     Column("doubts", Text, nullable=False, server_default="[]"),
     # What the agent saw meanwhile, as JSON that zlib has compressed; NULL where nobody looked.
     Column("telemetry", LargeBinary),
+    Column("copy_bytes_per_s", Double),
+    Column("copy_reason", Text),
     UniqueConstraint("case_id", "number"),
 )
 

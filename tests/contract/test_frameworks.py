@@ -31,7 +31,8 @@ from workers.models.layers import (
     Padding,
 )
 from workers.models.network import Model
-from workers.protocol import Compiler, Device, Fetch, Layout, Pass, Precision, Verdict, Workload
+from workers.peak import best_bytes_per_s, best_flops
+from workers.protocol import Compiler, Device, DeviceKind, Fetch, Layout, Pass, Precision, Verdict, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -278,18 +279,25 @@ def test_more_threads_than_cores_are_refused(framework: Framework) -> None:
 
 @pytest.mark.parametrize("precision", sorted(set(Precision) - {Precision.TF32}))
 def test_the_peak_is_a_figure(framework: Framework, precision: Precision) -> None:
-    peak = framework.peak_flops(a_workload(precision=precision), this_cpu())
+    workload = a_workload(precision=precision)
+    peak = best_flops(lambda rows: framework.product(rows, workload, this_cpu()), DeviceKind.CPU)
     # Between a toy and the fastest machine there is.
     assert 1e8 < peak < 1e18
+
+
+def test_the_memory_s_peak_is_a_figure(framework: Framework) -> None:
+    peak = best_bytes_per_s(lambda count: framework.update(count, this_cpu()), DeviceKind.CPU)
+    assert 1e8 < peak < 1e14
 
 
 @pytest.mark.parametrize("name", frameworks.names())
 def test_asking_whether_a_framework_is_there_imports_nothing_heavy(name: str) -> None:
     check = f"import sys; from workers import frameworks; found = frameworks.load({name!r}); found.available(); "
-    check += "found.verdict_of(ValueError()); print([m for m in ('numpy', 'tensorflow', 'torch') if m in sys.modules])"
+    check += "found.verdict_of(ValueError()); "
+    check += "print([m for m in ('numpy', 'tensorflow', 'torch', 'jax') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_an_unknown_framework_lists_those_there_are() -> None:
-    with pytest.raises(frameworks.UnknownFrameworkError, match="no framework is called 'base', there are tensorflow"):
+    with pytest.raises(frameworks.UnknownFrameworkError, match="called 'base', there are jax, tensorflow, torch"):
         frameworks.load("base")

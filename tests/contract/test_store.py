@@ -472,6 +472,8 @@ _RESULTS = st.builds(
     stopped_by=st.none() | st.sampled_from(StoppedBy),
     peak_flops=st.none() | _FIGURES,
     peak_reason=_WORDS,
+    copy_bytes_per_s=st.none() | _FIGURES,
+    copy_reason=_WORDS,
     phases=st.lists(st.builds(PhaseTiming, phase=st.sampled_from(Phase), seconds=_FIGURES), max_size=5).map(tuple),
     environment=st.builds(Environment, facts=st.lists(st.tuples(_TEXT, _FACTS), max_size=4).map(tuple)),
     ending=st.builds(Ending, exit_code=st.none() | st.integers(), signal=_MAYBE_TEXT, stderr_tail=_TEXT),

@@ -18,7 +18,8 @@ from tests.runs import a_lab_run
 from workers import frameworks, models
 from workers.models.layers import Dense, Flatten
 from workers.models.network import Model
-from workers.protocol import Pass, Verdict
+from workers.peak import best_bytes_per_s, best_flops
+from workers.protocol import DeviceKind, Pass, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,8 @@ def test_the_framework_of_the_how_to_is_one_file(shown: Any) -> None:
     assert "numpy" in frameworks.names()
     assert framework.available() is None
     assert framework.verdict_of(MemoryError()) is Verdict.OOM
-    assert framework.peak_flops(a_workload(), a_device()) > 0
+    assert best_flops(lambda rows: framework.product(rows, a_workload(), a_device()), DeviceKind.CPU) > 0
+    assert best_bytes_per_s(lambda count: framework.update(count, a_device()), DeviceKind.CPU) > 0
 
 
 def test_the_framework_of_the_how_to_computes_what_it_says(shown: Any, mlp: Model) -> None:

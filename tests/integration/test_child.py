@@ -95,7 +95,12 @@ def test_a_case_is_told_from_its_first_phase_to_its_last_word() -> None:
     assert all(ms > 0 for ms in warmup.ms + counted.ms)
     word = last_word(events)
     assert (word.verdict, word.reason, word.stopped_by) == (Verdict.OK, None, StoppedBy.STEPS)
-    assert (word.peak_flops, word.peak_reason) == (1e12, None)
+    # 2048 rows, and 512 MiB, in 0.1 ms at the least.
+    assert word.peak_flops is not None
+    assert 0 < word.peak_flops <= 2 * 2048**3 / 1e-4
+    assert word.copy_bytes_per_s is not None
+    assert 0 < word.copy_bytes_per_s <= 2**29 / 1e-4
+    assert (word.peak_reason, word.copy_reason) == (None, None)
     assert [timing.phase for timing in word.phases] == list(Phase)
     assert all(timing.seconds >= 0 for timing in word.phases)
 
@@ -167,12 +172,13 @@ def test_samples_before_an_error_are_told() -> None:
     assert [len(event.ms) for event in events if isinstance(event, SampleBatch)] == [2]
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "reason"), [("raise in peak", "ValueError: first line"), ("nonsense peak", "measured as nan")]
-)
-def test_a_peak_that_cannot_be_measured_spoils_nothing(behaviour: str, reason: str) -> None:
-    word = last_word(events_of(behaviour))
-    assert (word.verdict, word.peak_flops, word.peak_reason) == (Verdict.OK, None, reason)
+def test_a_peak_that_cannot_be_measured_spoils_nothing() -> None:
+    word = last_word(events_of("raise in peak"))
+    assert (word.verdict, word.peak_flops, word.peak_reason) == (Verdict.OK, None, "ValueError: first line")
+    assert word.copy_bytes_per_s is not None
+    word = last_word(events_of("raise in copy"))
+    assert (word.verdict, word.copy_bytes_per_s, word.copy_reason) == (Verdict.OK, None, "ValueError: first line")
+    assert word.peak_flops is not None
 
 
 def test_an_unknown_framework_or_model_is_unsupported_and_those_there_are_named() -> None:

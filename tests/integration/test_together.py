@@ -107,7 +107,7 @@ def test_whoever_has_all_its_steps_goes_on_until_the_other_has_them_too(host: Ho
     assert seconds(first, Phase.PEAK) > 0.5  # of the 1.1 s that the other still needed
     assert first.environment.get("company.devices").value == SELECTORS[1]
     assert first.peak_flops is None
-    assert first.peak_reason == "not measured beside other devices at work"
+    assert first.peak_reason == first.copy_reason == "not measured beside other devices at work"
 
 
 def test_nobody_is_measured_alone_where_the_other_cannot_be_measured(host: Hosted) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
-from workers.protocol import DeviceKind
+from workers.protocol import DeviceKind, Fact, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
     from workers.models.network import Model
-    from workers.protocol import Device, Environment, Verdict, Workload
+    from workers.protocol import Device, Environment, Workload
 
 
 class UnsupportedError(Exception):
@@ -47,6 +49,44 @@ def threads_of(device: Device, workload: Workload) -> int:
     if workload.threads is not None and workload.threads > cores:
         raise UnsupportedError(f"{workload.threads} threads are more than {device.selector} has cores: {cores}")
     return workload.threads or cores
+
+
+def require_cores(device: Device) -> None:
+    """Raise :class:`WrongDeviceError` where this process may not use all the cores of a CPU device."""
+    allowed = os.sched_getaffinity(0)
+    if not allowed.issuperset(device.cores):
+        raise WrongDeviceError(f"{device.id} has the cores {device.cores}, this process may use {sorted(allowed)}")
+
+
+def verdict_by_words(
+    error: Exception,
+    *,
+    oom_classes: frozenset[str],
+    oom_words: tuple[str, ...],
+    unsupported_classes: frozenset[str],
+    unsupported_words: tuple[str, ...],
+) -> Verdict:
+    """Return what an exception means by the names of its classes and by its message; nothing need be imported."""
+    classes = {kind.__name__ for kind in type(error).__mro__}
+    message = str(error).lower()
+    if classes & (oom_classes | {"MemoryError"}) or any(words.lower() in message for words in oom_words):
+        return Verdict.OOM
+    unsupported = unsupported_classes | {UnsupportedError.__name__}
+    if classes & unsupported or any(words.lower() in message for words in unsupported_words):
+        return Verdict.UNSUPPORTED
+    return Verdict.CRASHED
+
+
+def variable_fact(name: str) -> Fact:
+    """Return the value of an environment variable."""
+    return fact(os.environ.get(name), f"{name} is not set")
+
+
+def fact(value: str | None, reason: str | None) -> Fact:
+    """Return a value, or why there is none."""
+    if value is not None:
+        return Fact(value=value)
+    return Fact(value=None, reason=reason or "the framework does not tell")
 
 
 class Step(Protocol):
@@ -84,8 +124,14 @@ class Framework(Protocol):
         Raises :class:`UnsupportedError` and :class:`WrongDeviceError`.
         """
 
-    def peak_flops(self, workload: Workload, device: Device) -> float:
-        """Return the FLOP/s that a large matrix product reaches on ``device`` at the workload's precision."""
+    def product(self, rows: int, workload: Workload, device: Device) -> Callable[[], None]:
+        """Return what multiplies two square matrices of so many rows on ``device``, at the workload's precision.
+
+        It returns when the device has finished, as the next one does.
+        """
+
+    def update(self, count: int, device: Device) -> Callable[[], None]:
+        """Return what reads and writes ``count`` bytes of float32 in the device's memory, in place."""
 
     def verdict_of(self, error: Exception) -> Verdict:
         """Return what an exception from building or running a step means: ``oom``, ``unsupported`` or ``crashed``."""

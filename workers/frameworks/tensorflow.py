@@ -16,15 +16,18 @@ import importlib.util
 import os
 import re
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.frameworks.base import (
     TF32_CAPABILITY,
     UnsupportedError,
     WrongDeviceError,
+    fact,
+    require_cores,
     require_gpu_for_tf32,
     threads_of,
+    variable_fact,
+    verdict_by_words,
 )
 from workers.models.evaluation import last_tensor
 from workers.models.initial import dropout_mask, initial_values
@@ -63,13 +66,6 @@ if TYPE_CHECKING:
     from workers.models.network import Model
     from workers.protocol import Device, Workload
 
-#: Rows of the square matrices whose product is taken as the attainable peak: large enough to be bound by arithmetic,
-#: small enough for a few products a second on two cores.
-_PEAK_ROWS: Final = {DeviceKind.CPU: 2048, DeviceKind.GPU: 8192}
-_PEAK_PRODUCTS: Final = 5
-#: No further product is begun after this; the first one counts whatever it took.
-_PEAK_TIME_S: Final = 0.5
-
 #: The type of tensors; TF32 is what a GPU makes of float32 factors.
 _TYPES: Final = {
     Precision.FLOAT32: "float32",
@@ -82,8 +78,8 @@ _TYPES: Final = {
 _ONEDNN_VARIABLE: Final = "TF_ENABLE_ONEDNN_OPTS"
 
 #: Names of exception classes, so that nothing need be imported to tell them apart.
-_OOM_CLASSES: Final = frozenset({"ResourceExhaustedError", "MemoryError"})
-_UNSUPPORTED_CLASSES: Final = frozenset({"UnsupportedError", "UnimplementedError"})
+_OOM_CLASSES: Final = frozenset({"ResourceExhaustedError"})
+_UNSUPPORTED_CLASSES: Final = frozenset({"UnimplementedError"})
 #: TensorFlow, CUDA and XLA also report a full memory as InternalError, UnknownError or RuntimeError.
 #: Its kernels for CPUs hand on oneDNN's status, where 1 is dnnl_out_of_memory (oneapi/dnnl/dnnl_common_types.h).
 _OOM_MARKS: Final = (
@@ -173,32 +169,36 @@ def build(model: Model, workload: Workload, device: Device) -> TensorflowStep:
     return step
 
 
-def peak_flops(workload: Workload, device: Device) -> float:
-    """Return the FLOP/s of the best of a few large matrix products on ``device`` at the workload's precision."""
+def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]:
+    """Return what multiplies two square matrices of so many rows once."""
     import tensorflow as tf
 
-    rows = _PEAK_ROWS[device.kind]
     with tf.device(_placement(device)):
         factor = tf.Variable(tf.cast(tf.random.stateless_normal((rows, rows), seed=(1, 2)), _TYPES[workload.precision]))
-        product = tf.function(lambda: tf.matmul(factor, factor), autograph=False).get_concrete_function()
-        _seconds(product)
-        best_s, end = _seconds(product), time.perf_counter() + _PEAK_TIME_S
-        for _ in range(_PEAK_PRODUCTS - 1):
-            if time.perf_counter() > end:
-                break
-            best_s = min(best_s, _seconds(product))
-    return 2 * rows**3 / best_s
+        multiply = tf.function(lambda: tf.matmul(factor, factor), autograph=False).get_concrete_function()
+    return functools.partial(_finished, multiply)
+
+
+def update(count: int, device: Device) -> Callable[[], None]:
+    """Return what adds one to each of ``count / 4`` numbers, in place."""
+    import tensorflow as tf
+
+    with tf.device(_placement(device)):
+        numbers = tf.Variable(tf.zeros(count // 4))
+        one = tf.constant(1.0)
+        add = tf.function(lambda: numbers.assign_add(tf.broadcast_to(one, numbers.shape)), autograph=False)
+    return functools.partial(_finished, add.get_concrete_function())
 
 
 def verdict_of(error: Exception) -> Verdict:
     """Return what an exception from building or running a step means: ``oom``, ``unsupported`` or ``crashed``."""
-    classes = {kind.__name__ for kind in type(error).__mro__}
-    message = str(error).lower()
-    if classes & _OOM_CLASSES or any(mark.lower() in message for mark in _OOM_MARKS):
-        return Verdict.OOM
-    if classes & _UNSUPPORTED_CLASSES or any(mark.lower() in message for mark in _UNSUPPORTED_MARKS):
-        return Verdict.UNSUPPORTED
-    return Verdict.CRASHED
+    return verdict_by_words(
+        error,
+        oom_classes=_OOM_CLASSES,
+        oom_words=_OOM_MARKS,
+        unsupported_classes=_UNSUPPORTED_CLASSES,
+        unsupported_words=_UNSUPPORTED_MARKS,
+    )
 
 
 class TensorflowStep:
@@ -405,13 +405,12 @@ def _on_host(tensors: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:
     return tuple(np.asarray(tensor) for tensor in tensors)
 
 
-def _seconds(product: Callable[[], Any]) -> float:
+def _finished(run: Callable[[], Any]) -> None:
+    """Run once; return when the device has finished."""
     import tensorflow as tf
 
-    start = time.perf_counter()
-    product()
+    run()
     tf.test.experimental.sync_devices()
-    return time.perf_counter() - start
 
 
 @contextlib.contextmanager
@@ -481,9 +480,7 @@ def _require_gradients(model: Model, workload: Workload, device: Device) -> None
 def _require_threads(device: Device, workload: Workload) -> None:
     import tensorflow as tf
 
-    allowed = os.sched_getaffinity(0)
-    if not allowed.issuperset(device.cores):
-        raise WrongDeviceError(f"{device.id} has the cores {device.cores}, this process may use {sorted(allowed)}")
+    require_cores(device)
     found = tf.config.threading.get_intra_op_parallelism_threads()
     if found != (wanted := threads_of(device, workload)):
         raise WrongDeviceError(f"{device.id} is to have {wanted} threads, TensorFlow has {found}")
@@ -514,12 +511,12 @@ def _environment(device: Device) -> Environment:
         "framework.intra_op_threads": Fact(value=tf.config.threading.get_intra_op_parallelism_threads()),
         "framework.inter_op_threads": Fact(value=tf.config.threading.get_inter_op_parallelism_threads()),
         "framework.onednn": _onednn(),
-        "framework.xla_flags": _variable("XLA_FLAGS"),
+        "framework.xla_flags": variable_fact("XLA_FLAGS"),
         # With auto-jit in here, `compiler: none` would not be what it says.
-        "framework.tf_xla_flags": _variable("TF_XLA_FLAGS"),
+        "framework.tf_xla_flags": variable_fact("TF_XLA_FLAGS"),
         "framework.tf32": Fact(value=tf.config.experimental.tensor_float_32_execution_enabled()),
-        "framework.cuda": _fact(built.get("cuda_version"), no_cuda),
-        "framework.cudnn": _fact(built.get("cudnn_version"), no_cuda),
+        "framework.cuda": fact(built.get("cuda_version"), no_cuda),
+        "framework.cudnn": fact(built.get("cudnn_version"), no_cuda),
     }
     return Environment(facts=tuple(sorted(facts.items())))
 
@@ -532,13 +529,3 @@ def _onednn() -> Fact:
     except ImportError:
         return Fact(value=None, reason="this TensorFlow does not tell")
     return Fact(value=bool(_pywrap_util_port.IsMklEnabled()))
-
-
-def _variable(name: str) -> Fact:
-    return _fact(os.environ.get(name), f"{name} is not set")
-
-
-def _fact(value: str | None, reason: str | None) -> Fact:
-    if value is not None:
-        return Fact(value=value)
-    return Fact(value=None, reason=reason or "TensorFlow does not tell")

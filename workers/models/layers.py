@@ -312,6 +312,17 @@ def _slid(name: str, sides: tuple[int, int], kernel: int, stride: int, padding: 
     return (sides[0] - kernel) // stride + 1, (sides[1] - kernel) // stride + 1
 
 
+def padding_around(side: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """Return how many places are added before and after a side; with SAME the lesser half comes before.
+
+    Source: TensorFlow, *tf.nn*, notes on padding.
+    """
+    if padding is Padding.VALID:
+        return 0, 0
+    missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return missing // 2, missing - missing // 2
+
+
 def as_image(name: str, shape: Shape) -> tuple[int, int, int]:
     """Return height, width and channels; raises ValueError for the shape of anything else."""
     if len(shape) != 3:

@@ -1,0 +1,444 @@
+"""PyTorch: any model run operation by operation, as PyTorch is used; its weights and input are on the device before.
+
+Importing this module imports no PyTorch: the functions that need it do, in the measuring child alone.
+
+Images are NCHW to PyTorch always; ``layout: NHWC`` is its ``channels_last`` order of the same in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING, Any, Final
+
+from workers.frameworks.base import (
+    TF32_CAPABILITY,
+    UnsupportedError,
+    WrongDeviceError,
+    fact,
+    require_cores,
+    require_gpu_for_tf32,
+    threads_of,
+    variable_fact,
+    verdict_by_words,
+)
+from workers.models.evaluation import last_tensor
+from workers.models.initial import dropout_mask, initial_values
+from workers.models.joins import Add, Concat
+from workers.models.layers import (
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    LocalResponseNorm,
+    MaxPool,
+    padding_around,
+)
+from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, OneDnn, Pass, Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from workers.models.joins import Join
+    from workers.models.layers import Layer
+    from workers.models.network import Model
+    from workers.protocol import Device, Verdict, Workload
+
+#: The type of tensors; TF32 is what a GPU makes of float32 factors.
+_TYPES: Final = {
+    Precision.FLOAT32: "float32",
+    Precision.TF32: "float32",
+    Precision.FLOAT16: "float16",
+    Precision.BFLOAT16: "bfloat16",
+}
+
+_OOM_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+_UNSUPPORTED_WORDS: Final = ("not implemented for", "no kernel image is available", "is not supported", "unsupported")
+
+
+def available() -> str | None:
+    """Return why PyTorch cannot be used here, with the command that mends it, or ``None``."""
+    if importlib.util.find_spec("torch") is not None:
+        return None
+    return "PyTorch is not installed; type: pip install 'muster-bench[torch]'"
+
+
+def prepare(device: Device, workload: Workload) -> None:
+    """Import PyTorch and set what holds for the whole process: threads, oneDNN.
+
+    Raises RuntimeError if PyTorch was used before with other threads, and :class:`UnsupportedError`.
+    """
+    import torch
+
+    threads = threads_of(device, workload)
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != threads:
+        torch.set_num_interop_threads(threads)
+    if workload.onednn is not None:
+        if device.kind is not DeviceKind.CPU:
+            raise UnsupportedError("oneDNN is for CPUs")
+        torch.backends.mkldnn.set_flags(workload.onednn is OneDnn.ON)
+
+
+def build(model: Model, workload: Workload, device: Device) -> TorchStep:
+    """Return the pass, which has run once, on ``device`` and nowhere else.
+
+    Forward is the network to its last tensor, without what autograd would keep; forward-backward the gradients of half
+    the last tensor's sum of squares with respect to all weights and biases. Raises :class:`UnsupportedError`,
+    :class:`WrongDeviceError`, and whatever PyTorch raises (see :func:`verdict_of`).
+    """
+    import torch
+
+    require_cores(device)
+    if torch.get_num_threads() != (wanted := threads_of(device, workload)):
+        raise WrongDeviceError(f"{device.id} is to have {wanted} threads, PyTorch has {torch.get_num_threads()}")
+    if workload.compiler is not Compiler.NONE:
+        raise UnsupportedError(f"PyTorch has no compiler {workload.compiler.value}")
+    _require_onednn(workload)
+    place = _place(device)
+    _set_tf32(device, workload)
+    # What fits a layer best is tried out once; TensorFlow does the same without being asked.
+    torch.backends.cudnn.benchmark = True
+    network = _Network(model, workload, place)
+    step = TorchStep(network, workload, place, _environment(device, place))
+    step()
+    step.require_placement()
+    return step
+
+
+def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]:
+    """Return what multiplies two square matrices of so many rows once."""
+    import torch
+
+    place, kind = _place(device), getattr(torch, _TYPES[workload.precision])
+    factor = torch.randn((rows, rows), generator=torch.Generator().manual_seed(1)).to(place, kind)
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            torch.matmul(factor, factor)
+        _synchronise(place)
+
+    return multiply
+
+
+def update(count: int, device: Device) -> Callable[[], None]:
+    """Return what adds one to each of ``count / 4`` numbers, in place."""
+    import torch
+
+    place = _place(device)
+    numbers = torch.zeros(count // 4, device=place)
+
+    def add() -> None:
+        with torch.inference_mode():
+            numbers.add_(1.0)
+        _synchronise(place)
+
+    return add
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """Return what an exception from building or running a step means: ``oom``, ``unsupported`` or ``crashed``."""
+    return verdict_by_words(
+        error,
+        oom_classes=frozenset({"OutOfMemoryError"}),
+        oom_words=_OOM_WORDS,
+        unsupported_classes=frozenset({"NotImplementedError"}),
+        unsupported_words=_UNSUPPORTED_WORDS,
+    )
+
+
+class TorchStep:
+    """One pass; what its last call gave is kept until the next one has ended."""
+
+    def __init__(self, network: _Network, workload: Workload, place: Any, environment: Environment) -> None:
+        self._network = network
+        self._place = place
+        self._is_forward = workload.pass_ is Pass.FORWARD
+        self._fetch = workload.fetch
+        self._environment = environment
+        self._tensors: Sequence[Any] = ()
+        self._fetched: Sequence[Any] = ()
+
+    @property
+    def environment(self) -> Environment:
+        """What really is in use."""
+        return self._environment
+
+    def __call__(self) -> None:
+        """Run the pass once; return when the device has finished and, for ``fetch: host``, all outputs are copied."""
+        tensors = self._network.forward() if self._is_forward else self._network.forward_backward()
+        _synchronise(self._place)
+        if self._fetch is Fetch.HOST:
+            self._fetched = [tensor.cpu() for tensor in tensors]
+        self._tensors = tensors
+
+    def outputs(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return what the last call gave, as float32: the last tensor, or the gradients in the parameters' order."""
+        import numpy as np
+
+        arrays = [tensor.detach().float().cpu().numpy() for tensor in self._tensors]
+        if self._is_forward:
+            return (_in_channels_last(arrays[0]),)
+        return tuple(np.ascontiguousarray(_as_written(array)) for array in arrays)
+
+    def require_placement(self) -> None:
+        """Raise :class:`WrongDeviceError` unless every output of the last call lies on the step's device."""
+        for tensor in self._tensors:
+            if tensor.device != self._place:
+                raise WrongDeviceError(f"asked for {self._place}, PyTorch ran on {tensor.device}")
+
+
+class _Network:
+    """A model with its input and parameters on the device."""
+
+    def __init__(self, model: Model, workload: Workload, place: Any) -> None:
+        import torch
+
+        self._model = model
+        self._layout = workload.layout
+        kind = getattr(torch, _TYPES[workload.precision])
+        values = initial_values(model, workload.batch_size, workload.precision)
+
+        def tensor(array: Any) -> Any:
+            made = torch.from_numpy(array).to(place, kind)
+            return made.contiguous(memory_format=_memory_format(workload.layout)) if made.dim() == 4 else made
+
+        self._images = tensor(values.images.transpose(0, 3, 1, 2))
+        self._parameters = [tensor(_as_torch(array)).requires_grad_() for array in values.parameters]
+        self._masks: dict[str, Any] = {}
+
+    def forward(self) -> list[Any]:
+        import torch
+
+        with torch.inference_mode():
+            return [self._last_tensor()]
+
+    def forward_backward(self) -> list[Any]:
+        import torch
+
+        # The gradient of half a sum of squares is the tensor itself.
+        last = self._last_tensor()
+        return list(torch.autograd.grad(last, self._parameters, grad_outputs=last.detach()))
+
+    def mask(self, layer: Dropout, tensor: Any) -> Any:
+        """Return a dropout's mask, which is made once."""
+        import torch
+
+        if layer.name not in self._masks:
+            shape = tuple(tensor.shape)
+            if len(shape) == 4:
+                mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
+            else:
+                mask = dropout_mask(layer, shape)
+            self._masks[layer.name] = torch.from_numpy(mask).to(tensor.device, tensor.dtype)
+        return self._masks[layer.name]
+
+    def _last_tensor(self) -> Any:
+        return last_tensor(
+            self._model,
+            self._images,
+            self._parameters,
+            apply=functools.partial(_apply, network=self),
+            join=_join,
+        )
+
+
+# --- one function a kind of layer -----------------------------------------------------------------------------
+
+
+@functools.singledispatch
+def _apply(layer: Layer, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    """Return the layer's output; ``parameters`` are its own."""
+    raise UnsupportedError(f"layer {layer.name}: PyTorch's builder has nothing for {type(layer).__name__}")
+
+
+@_apply.register(Conv)
+def _apply_conv(layer: Conv, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    from torch.nn import functional
+
+    tensor, padding = _padded(layer, tensor, 0.0)
+    bias = parameters[1] if layer.bias else None
+    convolved = functional.conv2d(tensor, parameters[0], bias, layer.stride, padding, groups=layer.groups)
+    return functional.relu(convolved) if layer.relu else convolved
+
+
+@_apply.register(MaxPool)
+def _apply_max_pool(layer: MaxPool, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    from torch.nn import functional
+
+    around = [padding_around(side, layer.kernel, layer.stride, layer.padding) for side in tensor.shape[2:]]
+    if all(before == 0 for before, _ in around) and any(after for _, after in around):
+        # A last window that reaches over the edge, without a padded copy of the image.
+        return functional.max_pool2d(tensor, layer.kernel, layer.stride, ceil_mode=True)
+    tensor, padding = _padded(layer, tensor, float("-inf"))
+    return functional.max_pool2d(tensor, layer.kernel, layer.stride, padding)
+
+
+@_apply.register(AveragePool)
+def _apply_average_pool(layer: AveragePool, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    from torch.nn import functional
+
+    return functional.avg_pool2d(tensor, layer.kernel, layer.stride)
+
+
+@_apply.register(LocalResponseNorm)
+def _apply_local_response_norm(
+    layer: LocalResponseNorm, tensor: Any, parameters: Sequence[Any], network: _Network
+) -> Any:
+    from torch.nn import functional
+
+    # PyTorch takes the mean of the squares where the paper has their sum. In float32, where a sum of squares belongs.
+    size = 2 * layer.radius + 1
+    wide = tensor.float()
+    normalised = functional.local_response_norm(wide, size, alpha=layer.alpha * size, beta=layer.beta, k=layer.offset)
+    return normalised.to(tensor.dtype)
+
+
+@_apply.register(BatchNorm)
+def _apply_batch_norm(layer: BatchNorm, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    from torch.nn import functional
+
+    normalised = functional.batch_norm(
+        tensor, None, None, parameters[0], parameters[1], training=True, eps=layer.epsilon
+    )
+    return functional.relu(normalised) if layer.relu else normalised
+
+
+@_apply.register(Dropout)
+def _apply_dropout(layer: Dropout, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    return tensor * network.mask(layer, tensor)
+
+
+@_apply.register(Flatten)
+def _apply_flatten(layer: Flatten, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    return tensor.permute(0, 2, 3, 1).flatten(1)
+
+
+@_apply.register(Dense)
+def _apply_dense(layer: Dense, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
+    from torch.nn import functional
+
+    product = functional.linear(tensor, *parameters)
+    return functional.relu(product) if layer.relu else product
+
+
+@functools.singledispatch
+def _join(layer: Join, tensors: Sequence[Any]) -> Any:
+    """Return what a layer makes of the ends of its paths."""
+    raise UnsupportedError(f"layer {layer.name}: PyTorch's builder has nothing for {type(layer).__name__}")
+
+
+@_join.register(Concat)
+def _join_concat(layer: Concat, tensors: Sequence[Any]) -> Any:
+    import torch
+
+    return torch.cat(list(tensors), dim=1)
+
+
+@_join.register(Add)
+def _join_add(layer: Add, tensors: Sequence[Any]) -> Any:
+    from torch.nn import functional
+
+    total = functools.reduce(lambda one, other: one + other, tensors)
+    return functional.relu(total) if layer.relu else total
+
+
+def _padded(layer: Conv | MaxPool, tensor: Any, fill: float) -> tuple[Any, tuple[int, int]]:
+    """Return a tensor and the padding that the operation itself can do: it pads both sides alike or not at all."""
+    from torch.nn import functional
+
+    rows, columns = (padding_around(side, layer.kernel, layer.stride, layer.padding) for side in tensor.shape[2:])
+    if rows[0] == rows[1] and columns[0] == columns[1]:
+        return tensor, (rows[0], columns[0])
+    return functional.pad(tensor, (*columns, *rows), value=fill), (0, 0)
+
+
+# --- what a step is made of -----------------------------------------------------------------------------------
+
+
+def _memory_format(layout: Layout) -> Any:
+    import torch
+
+    return torch.channels_last if layout is Layout.NHWC else torch.contiguous_format
+
+
+def _as_torch(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a parameter in PyTorch's order: filters before channels before the kernel, units before inputs."""
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def _as_written(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a parameter's gradient in the order in which models have it."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def _in_channels_last(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+# --- where it runs --------------------------------------------------------------------------------------------
+
+
+def _place(device: Device) -> Any:
+    """Return PyTorch's name of the device; the child has hidden every other GPU."""
+    import torch
+
+    if device.kind is DeviceKind.CPU:
+        return torch.device("cpu")
+    if torch.cuda.device_count() != 1:
+        raise WrongDeviceError(f"{device.id}: PyTorch must see this GPU alone, it sees {torch.cuda.device_count()}")
+    return torch.device("cuda:0")
+
+
+def _synchronise(place: Any) -> None:
+    import torch
+
+    if place.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _set_tf32(device: Device, workload: Workload) -> None:
+    """Let a GPU round the factors of float32 products where that is asked for; by default convolutions would."""
+    import torch
+
+    asked = workload.precision is Precision.TF32
+    if asked:
+        require_gpu_for_tf32(device)
+        capability = torch.cuda.get_device_capability(0)
+        if capability < TF32_CAPABILITY:
+            found = ".".join(map(str, capability))
+            raise UnsupportedError(f"{device.name} has compute capability {found}, and TF32 begins with 8.0")
+    torch.backends.cuda.matmul.allow_tf32 = asked
+    torch.backends.cudnn.allow_tf32 = asked
+
+
+def _require_onednn(workload: Workload) -> None:
+    import torch
+
+    if workload.onednn is OneDnn.ON and not torch.backends.mkldnn.is_available():
+        raise UnsupportedError("oneDNN cannot be turned on: this PyTorch has none of its kernels")
+
+
+def _environment(device: Device, place: Any) -> Environment:
+    import torch
+
+    no_cuda = None if torch.version.cuda else "this PyTorch is built for CPUs only"
+    cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
+    facts = {
+        "framework.name": Fact(value="torch"),
+        "framework.version": Fact(value=torch.__version__),
+        "framework.device": Fact(value=str(place)),
+        "framework.intra_op_threads": Fact(value=torch.get_num_threads()),
+        "framework.inter_op_threads": Fact(value=torch.get_num_interop_threads()),
+        "framework.onednn": Fact(value=bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)),
+        "framework.xla_flags": variable_fact("XLA_FLAGS"),
+        "framework.tf32": Fact(value=bool(torch.backends.cudnn.allow_tf32)),
+        "framework.cuda": fact(torch.version.cuda, no_cuda),
+        "framework.cudnn": fact(None if cudnn is None else str(cudnn), no_cuda),
+    }
+    return Environment(facts=tuple(sorted(facts.items())))
