@@ -19,12 +19,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-$(TENSORFLOW)
 DEVELOPMENT := $(VENV)/.installed-dev-$(TENSORFLOW)
+FRAMEWORKS := $(VENV)/.installed-frameworks-$(TENSORFLOW)
 
-.PHONY: help setup setup-dev system run test test-fast test-slow test-long storms test-faults faults lab lint format golden bench lock wheel clean
+.PHONY: help setup setup-dev setup-frameworks system run test test-fast test-slow test-long storms test-faults faults lab lint format golden bench lock wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
+	@echo "  make setup-frameworks  PyTorch and JAX, for the tests of these"
 	@echo "  make test-slow    what takes longer: environments, clusters that are kept, hosts over SSH"
 	@echo "  make test-long    what takes longest, and is tried in a shorter form by the others"
 	@echo "  make test-faults  faults that are injected on real hosts: every kind once"
@@ -53,8 +55,14 @@ $(DEVELOPMENT): requirements/dev.txt $(RUNTIME)
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(FRAMEWORKS): requirements/frameworks.txt requirements/torch-cpu.txt $(DEVELOPMENT)
+	$(PIP) install --quiet --require-hashes -r requirements/frameworks.txt -r requirements/torch-cpu.txt
+	@touch $@
+
 setup: $(RUNTIME)
 setup-dev: $(DEVELOPMENT)
+# Beside TensorFlow: PyTorch's build for CPUs, and JAX. Tests of what is not there are skipped.
+setup-frameworks: $(FRAMEWORKS)
 
 # What the lab of the tests needs of the system.
 system:
@@ -117,6 +125,8 @@ lock: setup-dev
 	  --no-emit-index-url --no-header --extra $$kind --output-file requirements/$$kind.txt pyproject.toml; done
 	$(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev --constraint requirements/cpu.txt --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --constraint requirements/cpu.txt --constraint requirements/dev.txt --output-file requirements/frameworks.txt requirements/frameworks.in
 	for kind in cpu gpu; do $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.10 --generate-hashes \
 	  --no-emit-index-url --no-header --constraint requirements/$$kind.txt \
 	  --output-file orchestrator/reach/data/hosts-$$kind.txt requirements/hosts-$$kind.in; done

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 #: Distributions whose versions belong to a figure; a host has one of the two TensorFlows.
-PACKAGES: Final = ("tensorflow", "tensorflow-cpu", "numpy", "ray", "nvidia-ml-py")
+PACKAGES: Final = ("tensorflow", "tensorflow-cpu", "torch", "jax", "jaxlib", "numpy", "ray", "nvidia-ml-py")
 
 #: Variables that change how fast or where a framework runs. Narrow on purpose: ``TF_`` is Terraform's prefix too, and
 #: ``NVIDIA_`` that of an API key, and neither belongs in a result.

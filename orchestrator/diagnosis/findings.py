@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The order in which a person wants to read checks: the way to the host, its software, its state, its devices.
 CHECKS: Final = (
     "name", "port", "key", "login", "clock", "environment", "probe",
-    "python", "ray", "tensorflow", "numpy", "muster",
+    "python", "ray", "tensorflow", "torch", "jax", "numpy", "muster",
     "load", "governor", "memory", "disk",
     "gpus", "driver", "persistence", "busy", "devices",
 )  # fmt: skip

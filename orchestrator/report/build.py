@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
-from orchestrator.report.columns import penalty_fields, ratio_fields, seed_fields, wide_fields
+from orchestrator.report.columns import framework_fields, penalty_fields, ratio_fields, seed_fields, wide_fields
 from orchestrator.report.entries import measured, published
 from orchestrator.report.figures import rows
 from orchestrator.report.notes import notes
@@ -41,6 +41,8 @@ def build_table(
     for a reference. Without a figure the cell says the verdict (``oom``), its value is ``None``, and the reason stands
     in the cell, in Details and, where it is long, in the notes. ``not asked`` marks a pass that the config left out.
 
+    A run of more than one framework has a column for these.
+
     Where devices were measured alone and together, a column for each pass says what company costs:
     :func:`orchestrator.report.columns.penalty_fields`. ``wide`` adds columns to the seed's six: see
     :func:`orchestrator.report.columns.wide_fields`. ``relative_to`` names a device, as the table shows it or as
@@ -56,7 +58,7 @@ def build_table(
     others = [(other, tuple(_named(entry, other) for entry in measured(other))) for other in beside]
     entries = (*ours, *(entry for _, found in others for entry in found), *theirs)
     fields = (
-        *seed_fields(),
+        *_with_frameworks(seed_fields(), (*ours, *(entry for _, found in others for entry in found))),
         *penalty_fields(ours),
         *(wide_fields() if wide else ()),
         *_ratio_fields(entries, relative_to),
@@ -67,6 +69,11 @@ def build_table(
         rows=tuple(_row(number, entry, fields) for number, entry in enumerate(entries, start=1)),
         notes=(*notes(run, ours, references, store=store), *_about_others(len(ours), others)),
     )
+
+
+def _with_frameworks(fields: tuple[Field, ...], entries: Sequence[Entry]) -> tuple[Field, ...]:
+    """Return the fields with one for what ran a row, before its details, where rows differ in it."""
+    return (*fields[:-1], *framework_fields(entries), fields[-1])
 
 
 def _named(entry: Entry, run: Run) -> Entry:

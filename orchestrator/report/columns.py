@@ -55,6 +55,18 @@ def seed_fields() -> tuple[Field, ...]:
     )
 
 
+def framework_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
+    """Return a column for what ran each row, with its version, where the run has more than one framework."""
+    if len({entry.definition.framework for entry in entries}) < 2:
+        return ()
+    return (
+        Field(
+            column=Column(key="framework", heading="Framework"),
+            cell=lambda _, entry: Cell(text=entry.framework, value=entry.framework),
+        ),
+    )
+
+
 def wide_fields() -> tuple[Field, ...]:
     """Return what ``--wide`` adds: where the row was measured, then everything known of each pass."""
     return (

@@ -11,6 +11,7 @@ from orchestrator.analysis.pooling import pooled
 from orchestrator.report.figures import mean_and_sd, memory_size, rounded
 from orchestrator.report.printable import printable
 from orchestrator.report.table import Link, RowKind
+from orchestrator.report.workloads import in_threads
 from orchestrator.results import RunState
 from workers import models
 from workers.protocol import Company, Compiler, DeviceKind, Environment, Fetch, Layout, Pass, Precision, Verdict
@@ -30,7 +31,7 @@ NOT_ASKED: Final = "not asked"
 NOT_ENDED: Final = "not ended"
 
 #: How frameworks write their own names; others are written as configs do.
-_SPELLINGS: Final = {"tensorflow": "TensorFlow"}
+_SPELLINGS: Final = {"tensorflow": "TensorFlow", "torch": "PyTorch", "jax": "JAX"}
 
 #: What Details says of a row's company.
 _COMPANIES: Final = {
@@ -110,6 +111,8 @@ class Entry:
     forward: Timing
     forward_backward: Timing
     details: str
+    #: Name and version as people write them; of a published row as far as it is known.
+    framework: str
     links: tuple[Link, ...] = ()
     #: ``None`` for a published row, as are the next two.
     host: str | None = None
@@ -217,6 +220,7 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
         forward=forward,
         forward_backward=forward_backward,
         details=" / ".join((*said, *_reasons(by_pass))),
+        framework=_framework(workload, _environment(cases)),
         host=device.host,
         selector=device.selector,
         device_id=device.id,
@@ -354,7 +358,7 @@ def _details(
         workload.layout.value if workload.layout is not Layout.NHWC else None,
         workload.compiler.value if workload.compiler is not Compiler.NONE else None,
         f"oneDNN {workload.onednn.value}" if workload.onednn is not None else None,
-        f"{workload.threads} threads" if workload.threads is not None else None,
+        in_threads(workload.threads) if workload.threads is not None else None,
         f"fetch {workload.fetch.value}" if workload.fetch is not Fetch.DEVICE else None,
         _COMPANIES[cases[0].case.company],
     )
@@ -459,6 +463,7 @@ def _published_entry(reference: Reference) -> Entry:
         forward=_published_timing(reference.forward),
         forward_backward=_published_timing(reference.forward_backward),
         details=reference.details,
+        framework=_SPELLINGS.get(definition.framework, definition.framework),
         links=tuple(Link(text=link.text, url=link.url) for link in reference.links),
     )
 

@@ -18,10 +18,24 @@ def in_words(workload: Workload, company: Company | None = None) -> str:
         f"batch max (from {workload.batch_size})" if workload.seeks_largest else f"batch {workload.batch_size}",
         workload.precision.value,
         workload.layout.value,
-        None if workload.compiler is Compiler.NONE else workload.compiler.value,
-        None if workload.onednn is None else f"oneDNN {workload.onednn.value}",
-        None if workload.threads is None else f"{workload.threads} threads",
-        None if workload.fetch is Fetch.DEVICE else f"fetch {workload.fetch.value}",
+        *unusual(workload),
         None if company is None else company.value,
     )
     return " ".join(part for part in parts if part is not None)
+
+
+def unusual(workload: Workload) -> tuple[str, ...]:
+    """Return what of a workload goes without saying where it is as in the published script, and is otherwise."""
+    parts = (
+        None if workload.framework == "tensorflow" else workload.framework,
+        None if workload.compiler is Compiler.NONE else workload.compiler.value,
+        None if workload.onednn is None else f"oneDNN {workload.onednn.value}",
+        None if workload.threads is None else in_threads(workload.threads),
+        None if workload.fetch is Fetch.DEVICE else f"fetch {workload.fetch.value}",
+    )
+    return tuple(part for part in parts if part is not None)
+
+
+def in_threads(threads: int) -> str:
+    """Return a number of threads in words."""
+    return "1 thread" if threads == 1 else f"{threads} threads"

@@ -395,6 +395,19 @@ def test_a_simulated_run_says_so_in_every_row_in_the_title_and_in_a_note() -> No
     assert [row.kind for row in table.rows[5:]] == [RowKind.REFERENCE] * 4
 
 
+def test_rows_of_several_frameworks_have_a_column_for_these() -> None:
+    works = [a_workload(framework=name) for name in ("tensorflow", "torch", "jax")]
+    version = a_result(environment=an_environment(**{"framework.version": "2.13.0"})).environment
+    cases = [a_case_result(a_case(workload=work), environment=version) for work in works]
+    table = build_table(a_run(*cases), references=SEED)
+    assert [column.heading for column in table.columns][-2:] == ["Framework", "Details"]
+    place = [column.key for column in table.columns].index("framework")
+    found = [row.cells[place].text for row in table.rows]
+    assert found == ["TensorFlow 2.13.0", "PyTorch 2.13.0", "JAX 2.13.0", *["TensorFlow"] * 4]
+    one = build_table(a_run(cases[0]), references=SEED)
+    assert "framework" not in [column.key for column in one.columns]
+
+
 def test_a_note_says_which_rows_may_be_compared_with_the_references_and_why_not() -> None:
     workloads = (
         a_workload(fetch=Fetch.HOST),

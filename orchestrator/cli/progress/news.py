@@ -25,6 +25,7 @@ from orchestrator.dispatch.messages import (
     StopRequested,
 )
 from orchestrator.report.printable import printable
+from orchestrator.report.workloads import unusual
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -78,8 +79,15 @@ def label(case: Case) -> str:
     """Return what a case is called in one short line."""
     workload = case.workload
     batch = "max" if workload.seeks_largest else workload.batch_size
-    company = "" if case.company is None else f" {case.company.value}"
-    return f"{workload.model} {workload.pass_.value} b{batch} {workload.precision.value}{company}"
+    parts = (
+        workload.model,
+        workload.pass_.value,
+        f"b{batch}",
+        workload.precision.value,
+        *unusual(workload),
+        None if case.company is None else case.company.value,
+    )
+    return " ".join(part for part in parts if part is not None)
 
 
 class Teller:
