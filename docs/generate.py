@@ -21,7 +21,7 @@ from orchestrator.config.kinds import EXCEPT, EXPECTED, NOT_YET
 from orchestrator.config.load import json_schema
 from orchestrator.dispatch import transitions as moves_of
 from orchestrator.report import columns
-from workers.protocol import Verdict
+from workers.protocol import Pass, Verdict
 
 if TYPE_CHECKING:
     import enum
@@ -323,6 +323,8 @@ def table_columns() -> str:
     """Return every column that a table can have, in order."""
     groups = (
         ("always", columns.seed_fields()),
+        ("layers, operations", (columns.work_field(),)),
+        ("operations", columns.seed_fields((Pass.BACKWARD_DATA, Pass.BACKWARD_WEIGHTS))[3:-1]),
         ("`--wide`", columns.wide_fields()),
         ("`report.relative_to`", columns.ratio_fields("ROW", lambda _: None)),
     )

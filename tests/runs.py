@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.results import Attempt, CaseResult, Run, RunState
 from tests.builders import a_case, a_device, a_result, a_workload
 from workers.protocol import (
+    NETWORK_PASSES,
     Compiler,
     Device,
     DeviceKind,
@@ -66,7 +67,7 @@ def both_passes(
     """Forward and forward-backward of a workload on a device, with a series of samples for each."""
     return [
         a_case_result(a_case(device, a_workload(**{**workload, "pass_": pass_})), **{"samples_ms": series, **given})
-        for pass_, series in zip(Pass, samples, strict=True)
+        for pass_, series in zip(NETWORK_PASSES, samples, strict=True)
     ]
 
 
@@ -102,7 +103,7 @@ def a_lab_run(**given: object) -> Run:
             a_case_without_attempt(
                 a_case(gone, a_workload(pass_=pass_)), Verdict.DEVICE_MISSING, "gpu02 has 2 GPUs: gpu:0, gpu:1"
             )
-            for pass_ in Pass
+            for pass_ in NETWORK_PASSES
         ),
     ]
     return a_run(*cases, **given)

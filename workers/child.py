@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from workers import frameworks, models
+from workers import frameworks, works
 from workers.codec import CodecError, event_to_json, from_json
 from workers.company import Company, CompanyLateError, CompanyMissingError
 from workers.cpulist import format_cpulist
@@ -63,7 +63,7 @@ class DeviceMissingError(Exception):
 
 
 #: Errors of our own, whose messages are whole sentences for people, by what they mean.
-_UNSUPPORTED: Final = (UnsupportedError, frameworks.UnknownFrameworkError, models.UnknownModelError)
+_UNSUPPORTED: Final = (UnsupportedError, frameworks.UnknownFrameworkError, *works.UNKNOWN)
 _DEVICE_MISSING: Final = (WrongDeviceError, DeviceMissingError, CompanyMissingError)
 _TIMEOUT: Final = (CompanyLateError,)
 
@@ -217,7 +217,7 @@ def _measure(
 ) -> Measurement:
     """Measure the case; in company, begin with the others and go on, uncounted, until they are done as well."""
     case = request.case
-    step = framework.build(models.get(case.workload.model), case.workload, case.device)
+    step = framework.build(works.find(case.workload.model), case.workload, case.device)
     emit(Started(environment=process.merged(step.environment)))
     until = time.monotonic() + _STAY_SHARE * request.case_timeout_s
 

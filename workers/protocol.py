@@ -80,6 +80,13 @@ class Pass(str, enum.Enum):
 
     FORWARD = "forward"
     FORWARD_BACKWARD = "forward_backward"
+    #: Of a single convolution: the gradient of its input, or of its weights, without the pass before.
+    BACKWARD_DATA = "backward_data"
+    BACKWARD_WEIGHTS = "backward_weights"
+
+
+#: The passes of a network.
+NETWORK_PASSES: Final = (Pass.FORWARD, Pass.FORWARD_BACKWARD)
 
 
 class Precision(str, enum.Enum):
@@ -90,6 +97,11 @@ class Precision(str, enum.Enum):
     TF32 = "tf32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number in memory."""
+        return 2 if self in (Precision.FLOAT16, Precision.BFLOAT16) else 4
 
 
 class Layout(str, enum.Enum):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from orchestrator.errors import UsageError
+from workers.protocol import Pass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +77,10 @@ class Reference:
     caveat: str | None = None
     #: The same for the table as a whole.
     table_caveats: tuple[str, ...] = ()
+
+    def figure(self, pass_: Pass) -> PublishedFigure | None:
+        """Return what was published of a pass."""
+        return {Pass.FORWARD: self.forward, Pass.FORWARD_BACKWARD: self.forward_backward}.get(pass_)
 
 
 def names() -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from orchestrator.config.load import load_text
 from orchestrator.config.overrides import from_typed
 from orchestrator.errors import ConfigError
 from orchestrator.planning import case_key
+from workers import models, works
 from workers.protocol import Environment, Fact
 
 if TYPE_CHECKING:
@@ -103,9 +104,17 @@ def _config_text(cases: tuple[CaseResult, ...], config: Config | None, names: _N
         data |= config.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=_KEPT_SECTIONS)
         if (relative_to := config.report.relative_to) is not None:  # may be a device of a host
             data["report"]["relative_to"] = names.text(relative_to)
-    models = dict.fromkeys(each.case.workload.model for each in cases) or {DEFAULT_MODEL: None}
-    data.setdefault("workloads", [{"model": model} for model in models])
+    works_of = dict.fromkeys(each.case.workload.model for each in cases) or {DEFAULT_MODEL: None}
+    data.setdefault("workloads", [_workload(name) for name in works_of])
     return yaml.safe_dump(data, sort_keys=False)
+
+
+def _workload(name: str) -> dict[str, str]:
+    """Return what measures a network, a layer of one, or an operation."""
+    if works.is_operation(name):
+        return {"problems": name}
+    network, _, layer = name.partition(models.SEPARATOR)
+    return {"model": network, "layers": layer} if layer else {"model": network}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

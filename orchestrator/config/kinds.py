@@ -36,7 +36,8 @@ from orchestrator.config.selectors import (
     count_hosts,
     parse_selector,
 )
-from workers import models
+from workers import models, ops
+from workers.ops.base import UnknownOperationError
 from workers.orders import PORTS_IN_BLOCK
 
 if TYPE_CHECKING:
@@ -224,6 +225,24 @@ def _model(value: object) -> str:
     return value
 
 
+def _operation(value: object) -> str:
+    if not isinstance(value, str) or value not in ops.kinds():
+        raise choice(ops.kinds())
+    return value
+
+
+def _problem(value: object) -> str:
+    """Return the name of a set of problems, or of one operation."""
+    if not isinstance(value, str) or not (value in ops.set_names() or ops.is_operation(value)):
+        raise choice((*ops.set_names(), "the name of an operation, such as gemm/m1760-n128-k1760-nn"))
+    if ops.is_operation(value):
+        try:
+            ops.get(value)
+        except UnknownOperationError as error:
+            raise problem(str(error)) from None
+    return value
+
+
 def _framework(value: object) -> str:
     if not isinstance(value, str) or value not in framework_names():
         raise choice(framework_names())
@@ -259,6 +278,13 @@ Selector: TypeAlias = Annotated[
 HostName: TypeAlias = Annotated[str, PlainValidator(_host_name), text_schema(HOST_NAME_FORMS)]
 #: No enumeration in the JSON Schema: a new model or framework is one new file, and nothing else changes.
 ModelName: TypeAlias = Annotated[str, PlainValidator(_model), text_schema("the name of a model, such as alexnet")]
+OperationName: TypeAlias = Annotated[str, PlainValidator(_operation), text_schema("an operation, such as gemm")]
+ProblemName: TypeAlias = Annotated[
+    str,
+    PlainValidator(_problem),
+    text_schema("a set of problems, such as deepbench-small, or an operation's whole name"),
+]
+LayerName: TypeAlias = Annotated[str, Field(min_length=1), text_schema("the name of a layer, or all")]
 FrameworkName: TypeAlias = Annotated[str, PlainValidator(_framework), text_schema("a framework, such as tensorflow")]
 Whole: TypeAlias = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Positive: TypeAlias = Annotated[StrictInt, Field(ge=1, le=_MOST)]

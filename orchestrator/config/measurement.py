@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -12,8 +13,11 @@ from orchestrator.config.kinds import (
     Cores,
     FrameworkName,
     Keys,
+    LayerName,
     ModelName,
+    OperationName,
     Positive,
+    ProblemName,
     Seconds,
     Share,
     Swept,
@@ -22,10 +26,17 @@ from orchestrator.config.kinds import (
     Whole,
     problem,
 )
-from workers.protocol import Compiler, Fetch, Layout, OneDnn, Pass, Precision, Sampling
+from workers import models, ops, works
+from workers.protocol import NETWORK_PASSES, Compiler, Fetch, Layout, OneDnn, Pass, Precision, Sampling
+
+if TYPE_CHECKING:
+    from workers.models.network import Model
 
 #: The batch of the published rows, by which everything can be compared.
 COMMON_BATCH_SIZE: Final = 128
+
+#: In place of a layer's name: every one that can be measured by itself.
+ALL_LAYERS: Final = "all"
 
 #: Keys of ``measure`` that exclude each other: a later source that gives one takes the other away.
 RIVALS: Final = {"steps": "until", "until": "steps"}
@@ -69,6 +80,7 @@ class SweepEntry(Keys):
     """Some parameters of a workload, each a value or a list of values."""
 
     model: Swept[ModelName] | None = Field(None, description="Models.")
+    operation: Swept[OperationName] | None = Field(None, description="Operations.")
     passes: Swept[Pass] | None = Field(None, description="Passes.")
     batch_size: Swept[BatchSize] | None = Field(None, description="Images in a step; max for the largest that fits.")
     precision: Swept[Precision] | None = Field(None, description="Number types.")
@@ -94,10 +106,32 @@ class SweepEntry(Keys):
 class WorkloadConfig(Keys):
     """What is measured; each key takes a value or a list, and all combinations of the lists are measured."""
 
-    model: Swept[ModelName] = Field(description="Network, a named variant: `muster models` lists them.")
-    passes: Swept[Pass] = Field(
-        (Pass.FORWARD, Pass.FORWARD_BACKWARD),
-        description="forward: to the last tensor; forward_backward: its gradient for all weights and biases as well.",
+    model: Swept[ModelName] | None = Field(
+        None, description="Network, a named variant: `muster models` lists them. Excludes `problems`."
+    )
+    layers: Swept[LayerName] | None = Field(
+        None,
+        description=(
+            "Layers of the model, each measured by itself on the input that it has there; all for every one that works."
+        ),
+    )
+    problems: Swept[ProblemName] | None = Field(
+        None,
+        description=(
+            "Operations in place of a network: sets of problems, or whole names such as gemm/m1760-n128-k1760-nn;"
+            " `muster operations` lists them. Excludes `model`, and `batch_size`, for a problem says its own."
+        ),
+    )
+    operation: Swept[OperationName] | None = Field(
+        None, description="Of the problems only these operations; without it all."
+    )
+    passes: Swept[Pass] | None = Field(
+        None,
+        description=(
+            "forward: to the last tensor; forward_backward: its gradient for all weights and biases as well. Both,"
+            " where nothing is said. Of operations all that each has: backward_data and backward_weights are a"
+            " convolution's gradients by themselves."
+        ),
     )
     batch_size: Swept[BatchSize] = Field(
         (COMMON_BATCH_SIZE,),
@@ -136,6 +170,68 @@ class WorkloadConfig(Keys):
             " with the entry's values in place of theirs."
         ),
     )
+
+    @model_validator(mode="after")
+    def _check_what(self) -> WorkloadConfig:
+        if self.model is None and self.problems is None:
+            raise problem("it says neither `model` nor `problems`: give one, such as model: alexnet")
+        if self.model is None:
+            return self._with_own_sizes()
+        for key in ("problems", "operation"):
+            if getattr(self, key) is not None:
+                raise problem(f"`model` and `{key}` exclude each other: make two workloads of them")
+        foreign = [pass_.value for pass_ in self.passes or () if pass_ not in NETWORK_PASSES]
+        if foreign:
+            raise problem(f"the pass {foreign[0]} is of single convolutions: see `problems`")
+        for name in self.model:
+            self._check_layers(models.get(name))
+        return self
+
+    def _with_own_sizes(self) -> WorkloadConfig:
+        for key in ("batch_size", "layers"):
+            if key in self.model_fields_set:
+                raise problem(f"`problems` and `{key}` exclude each other: an operation's name says all of its sizes")
+        if not self.names:
+            raise problem("none of the problems is of such an operation, or has such a pass")
+        return self
+
+    def _check_layers(self, model: Model) -> None:
+        there = [each.layer.name for each in model.every_layer()]
+        for layer in self.layers or ():
+            if layer not in (*there, ALL_LAYERS):
+                close = difflib.get_close_matches(layer, there, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f": it has {', '.join(there[:20])}"
+                raise problem(f"{model.name} has no layer {layer!r}{hint}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is measured, by name: networks, layers of these, or operations that have one of the passes."""
+        if self.problems is not None:
+            found = (name for entry in self.problems for name in _problems(entry))
+            wanted = (name for name in found if self.operation is None or _kind_of(name) in self.operation)
+            return tuple(name for name in dict.fromkeys(wanted) if self.passes_of(name))
+        networks = self.model or ()
+        if self.layers is None:
+            return networks
+        return tuple(f"{name}{models.SEPARATOR}{layer}" for name in networks for layer in self._layers_of(name))
+
+    def passes_of(self, name: str) -> tuple[Pass, ...]:
+        """Return the passes of one of :attr:`names` that are measured."""
+        has = works.find(name).passes
+        return has if self.passes is None else tuple(pass_ for pass_ in self.passes if pass_ in has)
+
+    def _layers_of(self, name: str) -> tuple[str, ...]:
+        working = models.get(name).layers_with_work()
+        wanted = (layer for each in self.layers or () for layer in (working if each == ALL_LAYERS else (each,)))
+        return tuple(dict.fromkeys(wanted))
+
+
+def _problems(entry: str) -> tuple[str, ...]:
+    return ops.problems(entry) if entry in ops.set_names() else (entry,)
+
+
+def _kind_of(name: str) -> str:
+    return name.partition(models.SEPARATOR)[0]
 
 
 class UntilConfig(Keys):

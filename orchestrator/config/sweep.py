@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from orchestrator.config.kinds import Cores, Largest
 from orchestrator.config.measurement import COMMON_BATCH_SIZE
 from orchestrator.errors import ConfigError
+from workers import models, works
 from workers.protocol import Compiler, DeviceKind, Fetch, Layout, OneDnn, Pass, Precision, Workload
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def resolve_all(swept: Iterable[SweptWorkload], kind: DeviceKind) -> tuple[Workl
 
 
 def count(workloads: Iterable[WorkloadConfig]) -> int:
-    """Return how many combinations the lists make, before any is left out or found to be a duplicate."""
+    """Return how many combinations the lists make at most, before any is left out or found to be a duplicate."""
     return sum(math.prod(map(len, lists)) for one in workloads for lists in _sweeps(one))
 
 
@@ -142,7 +143,11 @@ def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
     for model, framework, batch, precision, layout, compiler, onednn, threads, fetch, pass_ in itertools.product(
         *lists
     ):
-        batch_size, seeks_largest = batch
+        work = works.find(model)
+        if pass_ not in work.passes:
+            continue
+        # An operation's name says its own.
+        batch_size, seeks_largest = batch if work.batch_size is None else (work.batch_size, False)
         yield SweptWorkload(
             model=model,
             pass_=pass_,
@@ -161,7 +166,7 @@ def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
 def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lists:
     """Return the lists of values from the slowest to the fastest to vary."""
     return (
-        sweep.model,
+        sweep.names,
         sweep.framework,
         batches,
         sweep.precision,
@@ -170,7 +175,7 @@ def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lis
         sweep.onednn,
         sweep.threads,
         sweep.fetch,
-        sweep.passes,
+        sweep.passes or tuple(dict.fromkeys(pass_ for name in sweep.names for pass_ in works.find(name).passes)),
     )
 
 
@@ -189,7 +194,8 @@ def _matches(entry: SweepEntry, swept: SweptWorkload) -> bool:
     layouts = None if entry.layout is None else tuple(choice.layout for choice in entry.layout)
     switches = None if entry.onednn is None else tuple(choice.onednn for choice in entry.onednn)
     return (
-        _is_one_of(swept.model, entry.model)
+        _is_one_of(swept.model.partition(models.SEPARATOR)[0], entry.model)
+        and _is_one_of(swept.model.partition(models.SEPARATOR)[0], entry.operation)
         and _is_one_of(swept.pass_, entry.passes)
         and _is_one_of(Largest.MAX if swept.seeks_largest else swept.batch_size, entry.batch_size)
         and _is_one_of(swept.precision, entry.precision)

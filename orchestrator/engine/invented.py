@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from workers import models
+from workers import works
 from workers.protocol import DeviceKind, Environment, Fact, Phase, PhaseTiming, StoppedBy
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ PEAK_RATIO: Final = 1.6
 
 #: FLOP for each byte at which arithmetic and memory are equally busy, of the peak of made-up devices: as of real ones.
 BALANCE: Final = 10.0
+
+#: Bytes of an invented number.
+_ITEMSIZE: Final = 4
 
 #: Seconds that an invented child spends in a phase.
 PHASE_S: Final = {Phase.IMPORT: 3.0, Phase.BUILD: 1.0, Phase.PEAK: 0.5}
@@ -93,7 +96,7 @@ def speed_of(device: Device, seed: int) -> float:
 def timing_of(case: Case, attempt: int, *, speed: float, noise: float, seed: int) -> Timing:
     """Return invented steps: Gaussian about ``FLOP of a step / speed``, with the standard deviation ``noise`` times it.
 
-    Raises :class:`workers.models.UnknownModelError`.
+    Raises :data:`workers.works.UNKNOWN`.
     """
     mean_ms = flop_of(case.workload) / speed * 1e3
     chance = random.Random(f"{seed}/{case.key}/{attempt}")
@@ -114,7 +117,7 @@ def largest_batch(device: Device) -> int:
 
 
 def flop_of(workload: Workload) -> int:
-    """Return the floating-point operations of one step; raises :class:`workers.models.UnknownModelError`."""
+    """Return the floating-point operations of one step; raises :data:`workers.works.UNKNOWN`."""
     return _flop(workload.model, workload.batch_size, workload.pass_)
 
 
@@ -132,7 +135,9 @@ def environment_of(device: Device, speed: float) -> Environment:
 
 @functools.cache
 def _flop(model: str, batch_size: int, pass_: Pass) -> int:
-    return models.get(model).flop(batch_size, pass_)
+    work = works.find(model)
+    # What only moves numbers, a pool for one, takes the time of that.
+    return work.flop(batch_size, pass_) or int(BALANCE * work.bytes(batch_size, pass_, _ITEMSIZE))
 
 
 def _share(text: str) -> float:

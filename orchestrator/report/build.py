@@ -6,8 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
-from orchestrator.report.columns import framework_fields, penalty_fields, ratio_fields, seed_fields, wide_fields
-from orchestrator.report.entries import measured, published
+from orchestrator.report.columns import (
+    framework_fields,
+    penalty_fields,
+    ratio_fields,
+    seed_fields,
+    wide_fields,
+    with_parts,
+)
+from orchestrator.report.entries import measured, passes_of, published
 from orchestrator.report.figures import rows
 from orchestrator.report.notes import notes
 from orchestrator.report.table import Row, Table
@@ -54,20 +61,50 @@ def build_table(
     Raises :class:`orchestrator.errors.UsageError` where no row, or rows of more than one device, answer to
     ``relative_to``.
     """
-    ours, theirs = measured(run, floors), published(references)
+    ours = measured(run, floors)
+    shown, left_out = _comparable(ours, references)
+    theirs = published(shown)
     others = [(other, tuple(_named(entry, other) for entry in measured(other))) for other in beside]
-    entries = (*ours, *(entry for _, found in others for entry in found), *theirs)
+    measured_ones = (*ours, *(entry for _, found in others for entry in found))
+    entries = (*measured_ones, *theirs)
     fields = (
-        *_with_frameworks(seed_fields(), (*ours, *(entry for _, found in others for entry in found))),
+        *_with_frameworks(
+            _first_fields(entries, wide=wide), (*ours, *(entry for _, found in others for entry in found))
+        ),
         *penalty_fields(ours),
-        *(wide_fields() if wide else ()),
+        *(wide_fields(passes_of(entries)) if wide else ()),
         *_ratio_fields(entries, relative_to),
     )
     return Table(
         title=title(run),
         columns=tuple(field.column for field in fields),
         rows=tuple(_row(number, entry, fields) for number, entry in enumerate(entries, start=1)),
-        notes=(*notes(run, ours, references, store=store), *_about_others(len(ours), others)),
+        notes=(*notes(run, ours, shown, store=store), *left_out, *_about_others(len(ours), others)),
+    )
+
+
+def _first_fields(entries: Sequence[Entry], *, wide: bool) -> tuple[Field, ...]:
+    """Return the seed's columns; where rows are of layers and operations, which these are and their rates as well."""
+    passes = passes_of(entries)
+    if any(entry.is_part for entry in entries):
+        return with_parts(passes, wide=wide)
+    return seed_fields(passes)
+
+
+def _comparable(
+    ours: Sequence[Entry], references: Sequence[Reference]
+) -> tuple[tuple[Reference, ...], tuple[str, ...]]:
+    """Return the published rows of what was measured here, and a note for each table none of whose rows are."""
+    measured_here = {entry.definition.model for entry in ours}
+    if not measured_here:
+        return tuple(references), ()
+    shown = tuple(each for each in references if each.definition.model in measured_here)
+    tables = {each.table: each for each in references}
+    for each in shown:
+        tables.pop(each.table, None)
+    return shown, tuple(
+        f"{each.table_title[:1].upper()}{each.table_title[1:]} is not shown: none of its rows is of what was measured."
+        for each in tables.values()
     )
 
 
@@ -113,7 +150,7 @@ def _ratio_fields(entries: Sequence[Entry], relative_to: str | None) -> tuple[Fi
     if relative_to is None:
         return ()
     chosen = _chosen(entries, relative_to)
-    return ratio_fields(chosen[0].device_name, lambda entry: _counterpart(chosen, entry))
+    return ratio_fields(chosen[0].device_name, lambda entry: _counterpart(chosen, entry), passes_of(entries))
 
 
 def _chosen(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:

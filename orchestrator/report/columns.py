@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.analysis import statistics
-from orchestrator.report.entries import NOT_ASKED
 from orchestrator.report.figures import rounded
 from orchestrator.report.table import Align, Cell, Column
-from workers.protocol import Company, Pass
+from workers.protocol import NETWORK_PASSES, Company, Pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +19,12 @@ if TYPE_CHECKING:
 #: Of a figure whose batch was searched for, and not recorded.
 _NO_BATCH: Final = "the batch that was measured is not known"
 
-_PREFIXES: Final = {Pass.FORWARD: "Forward", Pass.FORWARD_BACKWARD: "Forward-backward"}
+_PREFIXES: Final = {
+    Pass.FORWARD: "Forward",
+    Pass.FORWARD_BACKWARD: "Forward-backward",
+    Pass.BACKWARD_DATA: "Backward data",
+    Pass.BACKWARD_WEIGHTS: "Backward weights",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +35,8 @@ class Field:
     cell: Callable[[int, Entry], Cell]
 
 
-def seed_fields() -> tuple[Field, ...]:
-    """Return the seed's six columns, headings to the letter."""
+def seed_fields(passes: Sequence[Pass] = NETWORK_PASSES) -> tuple[Field, ...]:
+    """Return the seed's six columns, headings to the letter; with other passes a column for each of these."""
     return (
         Field(
             column=Column(key="num", heading="Num"),
@@ -46,12 +50,30 @@ def seed_fields() -> tuple[Field, ...]:
             column=Column(key="memory", heading="Memory"),
             cell=lambda _, entry: _text(entry.memory, "the amount of memory is not known"),
         ),
-        _timing_field(Pass.FORWARD),
-        _timing_field(Pass.FORWARD_BACKWARD),
+        *map(_timing_field, passes),
         Field(
             column=Column(key="details", heading="Details"),
             cell=lambda _, entry: Cell(text=entry.details, value=entry.details, links=entry.links),
         ),
+    )
+
+
+def with_parts(passes: Sequence[Pass], *, wide: bool) -> tuple[Field, ...]:
+    """Return the seed's columns for layers and operations by themselves: which it is, and a rate beside each time.
+
+    ``wide`` has the rates already.
+    """
+    fields = seed_fields(passes)
+    timings = zip(fields[3:-1], passes, strict=True)
+    rated = (each for timing, pass_ in timings for each in (timing, *(() if wide else (_short_tflops_field(pass_),))))
+    return (*fields[:3], work_field(), *rated, fields[-1])
+
+
+def work_field() -> Field:
+    """Return the column that says which layer or operation a row is of."""
+    return Field(
+        column=Column(key="work", heading="Work"),
+        cell=lambda _, entry: Cell(text=entry.definition.model, value=entry.definition.model),
     )
 
 
@@ -67,7 +89,7 @@ def framework_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
     )
 
 
-def wide_fields() -> tuple[Field, ...]:
+def wide_fields(passes: Sequence[Pass] = NETWORK_PASSES) -> tuple[Field, ...]:
     """Return what ``--wide`` adds: where the row was measured, then everything known of each pass."""
     return (
         Field(
@@ -78,16 +100,18 @@ def wide_fields() -> tuple[Field, ...]:
             column=Column(key="selector", heading="Device"),
             cell=lambda _, entry: _text(entry.selector, "a published row"),
         ),
-        *(field for pass_ in Pass for field in _pass_fields(pass_)),
+        *(field for pass_ in passes for field in _pass_fields(pass_)),
     )
 
 
-def ratio_fields(chosen_name: str, chosen_for: Callable[[Entry], Entry | None]) -> tuple[Field, ...]:
+def ratio_fields(
+    chosen_name: str, chosen_for: Callable[[Entry], Entry | None], passes: Sequence[Pass] = NETWORK_PASSES
+) -> tuple[Field, ...]:
     """Return a column a pass that says how many times as many images a second go through as on the chosen row.
 
     ``chosen_for`` gives the row that an entry is held against, ``None`` where there is none of the same model.
     """
-    return tuple(_ratio_field(pass_, chosen_name, chosen_for) for pass_ in Pass)
+    return tuple(_ratio_field(pass_, chosen_name, chosen_for) for pass_ in passes)
 
 
 def penalty_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
@@ -100,7 +124,7 @@ def penalty_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
     return tuple(
         _penalty_field(pass_, lambda entry: alone.get(_apart_from_company(entry)))
         for pass_ in Pass
-        if any(entry.timing(pass_).text != NOT_ASKED for entry in together)
+        if any(entry.timing(pass_).is_asked for entry in together)
     )
 
 
@@ -144,7 +168,7 @@ def _pass_fields(pass_: Pass) -> tuple[Field, ...]:
         _evidence(pass_, "energy_j", "energy a batch (J)", "J", _energy),
         _rate(pass_, "images_per_j", "images/J", "1/J", _images_per_j),
         _rate(pass_, "images_per_s", "images/s", "1/s", _images_per_s),
-        _rate(pass_, "effective_tflops", "effective TFLOP/s", "TFLOP/s", _effective_tflops),
+        _tflops_field(pass_),
         _rate(pass_, "share_of_peak_percent", "share of peak (%)", "%", _share_of_peak_percent),
     )
 
@@ -216,6 +240,15 @@ def _rate(pass_: Pass, key: str, heading: str, unit: str, figure: Callable[[Entr
     return Field(column=_right(pass_, key, heading, unit), cell=cell)
 
 
+def _short_tflops_field(pass_: Pass) -> Field:
+    field = _tflops_field(pass_)
+    return replace(field, column=replace(field.column, heading=f"{_PREFIXES[pass_]} TFLOP/s"))
+
+
+def _tflops_field(pass_: Pass) -> Field:
+    return _rate(pass_, "effective_tflops", "effective TFLOP/s", "TFLOP/s", _effective_tflops)
+
+
 def _images_per_s(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
     batch_size = entry.batch_size(pass_)
     return _NO_BATCH if batch_size is None else statistics.images_per_s(batch_size, mean_ms)
@@ -232,7 +265,7 @@ def _images_per_j(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
 
 def _effective_tflops(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
     flop = entry.flop(pass_)
-    if flop is None:
+    if not flop:
         return _why_no_flop(entry, pass_)
     return statistics.effective_flops(flop, mean_ms) / 1e12
 
@@ -241,7 +274,7 @@ def _share_of_peak_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float |
     timing, flop = entry.timing(pass_), entry.flop(pass_)
     if timing.peak_flops is None:
         return _why_no_peak(timing)
-    if flop is None:
+    if not flop:
         return _why_no_flop(entry, pass_)
     return 100 * statistics.share_of_peak(statistics.effective_flops(flop, mean_ms), timing.peak_flops)
 
@@ -249,6 +282,8 @@ def _share_of_peak_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float |
 def _why_no_flop(entry: Entry, pass_: Pass) -> str:
     if entry.batch_size(pass_) is None:
         return _NO_BATCH
+    if entry.flop(pass_) == 0:
+        return "it multiplies nothing"
     return f"the layers of {entry.definition.model!r} are not known here"
 
 

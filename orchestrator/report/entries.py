@@ -13,8 +13,19 @@ from orchestrator.report.printable import printable
 from orchestrator.report.table import Link, RowKind
 from orchestrator.report.workloads import in_threads
 from orchestrator.results import RunState
-from workers import models
-from workers.protocol import Company, Compiler, DeviceKind, Environment, Fetch, Layout, Pass, Precision, Verdict
+from workers import works
+from workers.protocol import (
+    NETWORK_PASSES,
+    Company,
+    Compiler,
+    DeviceKind,
+    Environment,
+    Fetch,
+    Layout,
+    Pass,
+    Precision,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,6 +88,15 @@ class Timing:
     #: By how much a figure must differ from another of this device to be another; ``None`` where nobody measured it.
     noise_floor: float | None = None
 
+    @property
+    def is_asked(self) -> bool:
+        """True where there is a figure, or a verdict in its place."""
+        return self.mean_ms is not None or self.verdict is not None or self.text == NOT_ENDED
+
+
+#: In place of a figure that cannot be: a matrix product has no pass back.
+_NO_SUCH_PASS: Final = Timing(text="", reason="there is no such pass")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EntryDefinition:
@@ -108,8 +128,8 @@ class Entry:
     device_name: str
     memory: str | None
     definition: EntryDefinition
-    forward: Timing
-    forward_backward: Timing
+    #: Every pass, those that nobody asked for or published as well.
+    by_pass: tuple[tuple[Pass, Timing], ...]
     details: str
     #: Name and version as people write them; of a published row as far as it is known.
     framework: str
@@ -123,20 +143,25 @@ class Entry:
 
     def timing(self, pass_: Pass) -> Timing:
         """Return what is known of one pass."""
-        return self.forward if pass_ is Pass.FORWARD else self.forward_backward
+        return dict(self.by_pass)[pass_]
 
     def batch_size(self, pass_: Pass) -> int | None:
         """Return the batch of one pass; ``None`` where it was searched for and not found."""
         return self.timing(pass_).batch_size or self.definition.batch_size
 
+    @property
+    def is_part(self) -> bool:
+        """True for a layer by itself and for an operation."""
+        return works.is_part(self.definition.model)
+
     def flop(self, pass_: Pass) -> int | None:
         """Return the operations of one step as the model's layers need them; ``None`` for a model that is not here."""
         batch_size = self.batch_size(pass_)
         try:
-            model = models.get(self.definition.model)
-        except models.UnknownModelError:
+            work = works.find(self.definition.model)
+        except works.UNKNOWN:
             return None
-        return None if batch_size is None else model.flop(batch_size, pass_)
+        return None if batch_size is None else work.flop(batch_size, pass_)
 
     def facts(self) -> tuple[tuple[str, CellValue], ...]:
         """Return what identifies the entry, by name, for machines."""
@@ -158,8 +183,16 @@ class Entry:
 
     def _searched(self) -> tuple[tuple[str, CellValue], ...]:
         """Return what was looked for, and what was found for each pass."""
-        found = ((f"{pass_.value}_batch_size", self.timing(pass_).batch_size) for pass_ in Pass)
+        found = ((f"{pass_.value}_batch_size", self.timing(pass_).batch_size) for pass_ in NETWORK_PASSES)
         return (("seeks_largest", True), *found)
+
+
+def passes_of(entries: Sequence[Entry]) -> tuple[Pass, ...]:
+    """Return the passes that have a column: a network's two, unless all entries are parts, and those with figures."""
+    asked = {pass_ for entry in entries for pass_, timing in entry.by_pass if timing.is_asked}
+    if not entries or not all(entry.is_part for entry in entries):
+        asked |= set(NETWORK_PASSES)
+    return tuple(pass_ for pass_ in Pass if pass_ in asked)
 
 
 def measured(run: Run, floors: Sequence[NoiseFloor] = ()) -> tuple[Entry, ...]:
@@ -208,17 +241,15 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
     device, workload = pools[0].device, pools[0].workload
     by_pass = {pool.workload.pass_: _with_tries(_timing(run, pool, floors), pool) for pool in pools}
     cases = tuple(case for pool in pools for case in pool.cases)
-    forward, forward_backward = (
-        by_pass.get(pass_, Timing(text=NOT_ASKED, reason="this pass was not asked for")) for pass_ in Pass
-    )
+    not_asked = Timing(text=NOT_ASKED, reason="this pass was not asked for")
+    has = _passes_of(workload)
     said = (*_details(run, device, workload, cases, by_pass), *_processes(by_pass), *_tries(by_pass))
     return Entry(
         kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
         device_name=device.name or device.selector,
         memory=_memory(device),
         definition=_definition(workload, {timing.batch_size for timing in by_pass.values()}, pools[0].company),
-        forward=forward,
-        forward_backward=forward_backward,
+        by_pass=tuple((pass_, by_pass.get(pass_, not_asked if pass_ in has else _NO_SUCH_PASS)) for pass_ in Pass),
         details=" / ".join((*said, *_reasons(by_pass))),
         framework=_framework(workload, _environment(cases)),
         host=device.host,
@@ -226,6 +257,13 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
         device_id=device.id,
         cases=cases,
     )
+
+
+def _passes_of(workload: Workload) -> tuple[Pass, ...]:
+    try:
+        return works.find(workload.model).passes
+    except works.UNKNOWN:
+        return NETWORK_PASSES
 
 
 def _with_tries(timing: Timing, pool: PooledCase) -> Timing:
@@ -351,8 +389,9 @@ def _details(
         _framework(workload, environment),
         _versioned("CUDA v", environment, "framework.cuda"),
         _versioned("cuDNN ", environment, "framework.cudnn"),
-        workload.model,
-        _batch(workload, by_pass),
+        # Of a part a column says it, its problem's sizes with it.
+        None if works.is_part(workload.model) else workload.model,
+        None if works.is_operation(workload.model) else _batch(workload, by_pass),
         workload.precision.value,
         "TF32 allowed" if _may_use_tf32(device, workload, environment) else None,
         workload.layout.value if workload.layout is not Layout.NHWC else None,
@@ -460,8 +499,7 @@ def _published_entry(reference: Reference) -> Entry:
             framework=definition.framework,
             fetch=definition.fetch,
         ),
-        forward=_published_timing(reference.forward),
-        forward_backward=_published_timing(reference.forward_backward),
+        by_pass=tuple((pass_, _published_timing(reference.figure(pass_))) for pass_ in Pass),
         details=reference.details,
         framework=_SPELLINGS.get(definition.framework, definition.framework),
         links=tuple(Link(text=link.text, url=link.url) for link in reference.links),

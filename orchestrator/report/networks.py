@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.report.table import Align, Cell, Column, Row, RowKind, Table
 from workers.models.joins import is_join
-from workers.protocol import Pass
+from workers.protocol import NETWORK_PASSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def layers_table(model: Model) -> Table:
     ]
     whole = _counts(model.parameters, model.multiply_adds)
     rows.append((_text("all"), _text(""), _text(""), _text(_shape(model.shapes()[-1])), *whole))
-    first, both = (f"{model.flop(1, pass_):,}" for pass_ in Pass)
+    first, both = (f"{model.flop(1, pass_):,}" for pass_ in NETWORK_PASSES)
     return Table(
         title=f"{model.name}, images of {_shape(model.input_shape)}",
         columns=_LAYER_COLUMNS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workers import works
 from workers.protocol import Compiler, Fetch
 
 if TYPE_CHECKING:
@@ -15,13 +16,19 @@ def in_words(workload: Workload, company: Company | None = None) -> str:
     parts = (
         workload.model,
         workload.pass_.value,
-        f"batch max (from {workload.batch_size})" if workload.seeks_largest else f"batch {workload.batch_size}",
+        _batch(workload),
         workload.precision.value,
         workload.layout.value,
         *unusual(workload),
         None if company is None else company.value,
     )
     return " ".join(part for part in parts if part is not None)
+
+
+def _batch(workload: Workload) -> str | None:
+    if works.is_operation(workload.model):
+        return None
+    return f"batch max (from {workload.batch_size})" if workload.seeks_largest else f"batch {workload.batch_size}"
 
 
 def unusual(workload: Workload) -> tuple[str, ...]:

@@ -101,12 +101,13 @@ def gradients(model: Model, images: npt.ArrayLike, parameters: Sequence[npt.Arra
     def loss() -> float:
         return float((last_tensor(model, images, given) ** 2).sum() / 2)
 
-    return [_slopes(loss, tensor) for tensor in given]
+    return [slopes(loss, tensor) for tensor in given]
 
 
-def _slopes(loss: Callable[[], float], tensor: Array) -> Array:
-    slopes = [_slope(loss, tensor, place) for place in np.ndindex(tensor.shape)]
-    return np.array(slopes).reshape(tensor.shape)
+def slopes(loss: Callable[[], float], tensor: Array) -> Array:
+    """Return the slope of ``loss`` for each number of ``tensor``, by central differences."""
+    found = [_slope(loss, tensor, place) for place in np.ndindex(tensor.shape)]
+    return np.array(found).reshape(tensor.shape)
 
 
 def _slope(loss: Callable[[], float], tensor: Array, place: tuple[int, ...], step: float = 1e-6) -> float:

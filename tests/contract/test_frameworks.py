@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pytest
 
 from tests.builders import a_device, a_workload
-from tests.contract.network_reference import gradients, last_tensor
-from workers import frameworks
+from tests.contract import operation_reference
+from tests.contract.network_reference import gradients, last_tensor, slopes
+from workers import frameworks, ops
 from workers.frameworks.base import UnsupportedError, WrongDeviceError
-from workers.models.initial import initial_values
+from workers.models.initial import initial_values, operation_values
 from workers.models.joins import Add, Concat
 from workers.models.layers import (
     AveragePool,
@@ -32,12 +33,24 @@ from workers.models.layers import (
 )
 from workers.models.network import Model
 from workers.peak import best_bytes_per_s, best_flops
-from workers.protocol import Compiler, Device, DeviceKind, Fetch, Layout, Pass, Precision, Verdict, Workload
+from workers.protocol import (
+    NETWORK_PASSES,
+    Compiler,
+    Device,
+    DeviceKind,
+    Fetch,
+    Layout,
+    Pass,
+    Precision,
+    Verdict,
+    Workload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from workers.frameworks.base import Framework
+    from workers.ops.base import Operation
 
 Array: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -129,10 +142,10 @@ def framework(request: pytest.FixtureRequest) -> Framework:
     return found
 
 
-def outputs(framework: Framework, workload: Workload, model: Model = TINY) -> tuple[Array, ...]:
+def outputs(framework: Framework, workload: Workload, work: Model | Operation = TINY) -> tuple[Array, ...]:
     """Return what a step gives; a test of what cannot be had here is skipped."""
     try:
-        step = framework.build(model, workload, this_cpu())
+        step = framework.build(work, workload, this_cpu())
     except UnsupportedError as error:
         pytest.skip(str(error))
     step()
@@ -148,7 +161,7 @@ def joined(tensors: Iterable[Array]) -> Array:
     return np.concatenate([np.ravel(tensor) for tensor in tensors])
 
 
-@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize("pass_", NETWORK_PASSES)
 @pytest.mark.parametrize("precision", Precision)
 def test_every_kind_of_layer_computes_what_its_formula_says(
     framework: Framework, precision: Precision, pass_: Pass
@@ -162,6 +175,79 @@ def test_every_kind_of_layer_computes_what_its_formula_says(
     # As one vector: the gradient of a shift that a later normalisation takes out again is zero but for rounding.
     assert [tensor.shape for tensor in found] == [tensor.shape for tensor in expected]
     assert_close(joined(found), joined(expected), precision)
+
+
+def alone(name: str) -> Model:
+    model = TINY if name in {layer.name for layer in TINY.layers} else BRANCHED
+    return model.layer_alone(name)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("name", ["conv2", "pool2", "dense1", "norm1", "three", "narrow_bn", "dropout2", "block"])
+def test_a_layer_by_itself_gives_the_gradient_of_its_input_last(
+    framework: Framework, name: str, layout: Layout
+) -> None:
+    model = alone(name)
+    values = initial_values(model, 2)
+    found = outputs(framework, a_workload(pass_=Pass.FORWARD_BACKWARD, batch_size=2, layout=layout), model)
+    images = np.asarray(values.images, np.float64)
+    of_images = slopes(lambda: float((last_tensor(model, images, values.parameters) ** 2).sum() / 2), images)
+    expected = [*gradients(model, values.images, values.parameters), of_images]
+    assert [tensor.shape for tensor in found] == [tensor.shape for tensor in expected]
+    assert_close(joined(found), joined(expected), Precision.FLOAT32)
+
+
+OPERATIONS = [
+    "gemm/m5-n4-k7-nn",
+    "gemm/m5-n4-k7-tn",
+    "gemm/m5-n4-k7-nt",
+    "conv/w7-h6-c3-n2-k4-f3x2-p1x0-s2x1",
+    "conv/w5-h5-c2-n2-k3-f1x1-p0x0-s1x1",
+    "rnn/h4-b3-t5",
+    "lstm/h4-b3-t5",
+    "gru/h4-b3-t5",
+]
+
+
+@pytest.mark.parametrize("other", [{}, {"compiler": Compiler.XLA}, {"layout": Layout.NCHW}], ids=str)
+@pytest.mark.parametrize(("name", "pass_"), [(name, pass_) for name in OPERATIONS for pass_ in ops.get(name).passes])
+def test_every_operation_computes_what_its_formula_says(
+    framework: Framework, name: str, pass_: Pass, other: dict[str, object]
+) -> None:
+    assert_operation(framework, name, a_workload(pass_=pass_, **other))
+
+
+@pytest.mark.parametrize("precision", sorted(set(Precision) - {Precision.FLOAT32}))
+@pytest.mark.parametrize("name", OPERATIONS[1:-1:2])
+def test_operations_do_so_in_every_number_type(framework: Framework, name: str, precision: Precision) -> None:
+    assert_operation(framework, name, a_workload(precision=precision))
+
+
+def assert_operation(framework: Framework, name: str, workload: Workload) -> None:
+    operation = ops.get(name)
+    workload = replace(workload, model=name, batch_size=operation.batch_size)
+    found = outputs(framework, workload, operation)
+    expected = operation_reference.outputs(operation, workload.pass_, operation_values(operation))
+    assert [tensor.shape for tensor in found] == [tensor.shape for tensor in expected]
+    for tensor, reference in zip(found, expected, strict=True):
+        assert_close(tensor, reference, workload.precision)
+
+
+def test_an_operation_that_nobody_wrote_is_unsupported(framework: Framework) -> None:
+    class Unknown:
+        name = "unknown/x1"
+        batch_size = 1
+        passes = (Pass.FORWARD,)
+        tensors = ()
+
+        def flop(self, batch_size: int, pass_: Pass) -> int:
+            raise NotImplementedError
+
+        def bytes(self, batch_size: int, pass_: Pass, itemsize: int) -> int:
+            raise NotImplementedError
+
+    with pytest.raises(UnsupportedError, match=r"unknown/x1: .* nothing for Unknown"):
+        framework.build(Unknown(), a_workload(batch_size=1), this_cpu())
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -189,7 +275,7 @@ def test_forward_backward_is_the_gradient_for_every_parameter(
         assert_close(tensor, reference, precision)
 
 
-@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize("pass_", NETWORK_PASSES)
 @pytest.mark.parametrize("other", [{"compiler": Compiler.XLA}, {"layout": Layout.NCHW}])
 @pytest.mark.parametrize("model", [TINY, BRANCHED], ids=lambda model: model.name)
 def test_compiler_and_layout_change_no_result(

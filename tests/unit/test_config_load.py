@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.config.load import Loaded, load_config, load_text
+from orchestrator.config.sweep import expand
 from orchestrator.errors import ConfigError, ExitCode
 from tests.goldens import assert_golden
 from workers import models
@@ -239,7 +240,7 @@ def test_the_seed_s_protocol_is_the_default() -> None:
     config = load().config
 
     assert config.measure_for(config.hosts[0]).sampling == Sampling(warmup=10, min_steps=100, max_steps=100)
-    assert [one.value for one in config.workloads[0].passes] == ["forward", "forward_backward"]
+    assert [one.pass_.value for one in expand(config.workloads)] == ["forward", "forward_backward"]
     assert config.workloads[0].batch_size == (128,)
 
 

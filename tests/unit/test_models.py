@@ -127,8 +127,82 @@ def test_networks_count_as_their_scripts_say(name: str, multiply_adds: int, of_t
     assert model.flop(1, Pass.FORWARD_BACKWARD) == 2 * (3 * multiply_adds - of_the_first)
 
 
+# GFLOP of a forward pass at batch 128 of convnet-benchmarks' layer-wise table, by hand: 2 x 128 x output side squared x
+# maps out x kernel side squared x maps in.
+LAYERS = [
+    ("convnet-l1", 118, 124.217),
+    ("convnet-l2", 56, 532.710),
+    ("convnet-l3", 24, 195.689),
+    ("convnet-l4", 10, 20.552),
+    ("convnet-l5", 11, 41.108),
+]
+
+
+@pytest.mark.parametrize(("name", "side", "gflop"), LAYERS)
+def test_the_layer_wise_table_s_layers(name: str, side: int, gflop: float) -> None:
+    model = models.get(name)
+    assert model.shapes()[-1][:2] == (side, side)
+    assert model.flop(128, Pass.FORWARD) / 1e9 == pytest.approx(gflop, abs=5e-4)
+    # "Backward" there is with respect to input and weights.
+    assert model.flop(128, Pass.FORWARD_BACKWARD) == 3 * model.flop(128, Pass.FORWARD)
+
+
 def test_every_network_s_counts_are_held_against_its_source() -> None:
-    assert sorted(name for name, *_ in COUNTS) == list(models.names())
+    assert sorted(name for name, *_ in (*COUNTS, *LAYERS)) == list(models.names())
+
+
+def test_a_layer_by_itself_has_the_input_that_it_has_in_its_network() -> None:
+    layer = models.get("alexnet/conv2")
+    assert (layer.name, layer.input_shape, layer.shapes()) == ("alexnet/conv2", (27, 27, 64), ((27, 27, 192),))
+    assert layer.multiply_adds == CONV2
+    assert layer.flop(1, Pass.FORWARD_BACKWARD) == 3 * 2 * CONV2
+
+
+def test_a_layer_at_the_image_is_spared_the_image_s_gradient() -> None:
+    assert models.get("alexnet/conv1").flop(1, Pass.FORWARD_BACKWARD) == 2 * 2 * CONV1
+    paths = ((Conv(name="a", filters=2, kernel=1), Conv(name="b", filters=2, kernel=1)), ())
+    model = a_model(Concat(name="both", paths=paths), Conv(name="c", filters=1, kernel=1))
+    wants = {name: model.layer_alone(name).wants_input_gradient for name in ("a", "b", "both", "c")}
+    assert wants == {"a": False, "b": True, "both": False, "c": True}
+
+
+def test_a_layer_inside_a_module_is_named_by_its_own_name() -> None:
+    assert models.get("googlenet-v1/inception3a/3x3").input_shape == (28, 28, 96)
+    assert models.get("googlenet-v1/inception3a").multiply_adds == 128_049_152
+
+
+def test_all_layers_are_those_that_do_something() -> None:
+    assert models.get("alexnet-2012").layers_with_work() == (
+        "conv1", "norm1", "pool1", "conv2", "norm2", "pool2", "conv3", "conv4", "conv5", "pool5",
+        "affine1", "dropout1", "affine2", "dropout2", "affine3",
+    )  # fmt: skip
+    resnet = models.get("resnet-50").layers_with_work()
+    assert "stage1_1/conv1" in resnet
+    assert "stage1_1" not in resnet
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("alexnet/conv9", r"alexnet has no layer 'conv9', it has conv1, .*; did you mean 'conv"),
+        ("alexnt/conv1", "no model is called 'alexnt'"),
+        ("alexnet/", "alexnet has no layer ''"),
+    ],
+)
+def test_a_layer_that_is_not_there_is_told_with_those_that_are(name: str, message: str) -> None:
+    with pytest.raises(models.UnknownModelError, match=message):
+        models.get(name)
+
+
+def test_the_least_that_a_step_moves_by_hand() -> None:
+    layers = (Conv(name="c", filters=2, kernel=3, bias=False), MaxPool(name="p", kernel=2, stride=2))
+    model = a_model(*layers)  # 8 x 8 x 3
+    numbers = 5 * (8 * 8 * 3) + 3 * 3 * 3 * 2 + 5 * (8 * 8 * 2) + 5 * (8 * 8 * 2) + 5 * (4 * 4 * 2)
+    assert model.bytes(5, Pass.FORWARD, 4) == 4 * numbers
+    assert model.bytes(5, Pass.FORWARD_BACKWARD, 2) == 3 * 2 * numbers
+    joined = a_model(Add(name="j", paths=((Conv(name="k", filters=3, kernel=1, bias=False),), ())))
+    # The convolution, then two ends read and one sum written.
+    assert joined.bytes(1, Pass.FORWARD, 4) == 4 * ((192 + 9 + 192) + (2 * 192 + 192))
 
 
 def test_the_paper_s_convolutions_and_the_layers_after_them() -> None:

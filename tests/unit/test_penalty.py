@@ -11,7 +11,7 @@ from orchestrator.report.build import build_table
 from orchestrator.report.plots.bars import bars
 from tests.builders import a_case, a_device, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_run
-from workers.protocol import Company, Pass, Verdict
+from workers.protocol import NETWORK_PASSES, Company, Pass, Verdict
 
 if TYPE_CHECKING:
     from orchestrator.report.table import Cell, Table
@@ -47,7 +47,7 @@ def test_the_penalty_is_how_much_longer_a_step_takes_together_than_alone() -> No
         "Forward penalty together (%)",
         "Forward-backward penalty together (%)",
     ]
-    forward, forward_backward = (column(table, f"{pass_.value}_penalty_percent") for pass_ in Pass)
+    forward, forward_backward = (column(table, f"{pass_.value}_penalty_percent") for pass_ in NETWORK_PASSES)
     assert [cell.text for cell in forward] == ["", "+25.0", "", "-5.0", ""]
     assert forward[1].value == pytest.approx(25.0)
     assert forward[0].reason == forward[4].reason == "not measured together with others"

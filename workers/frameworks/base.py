@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from workers.models.network import Model
+    from workers.ops.base import Operation
     from workers.protocol import Device, Environment, Workload
 
 
@@ -102,6 +103,8 @@ class Step(Protocol):
     def outputs(self) -> tuple[npt.NDArray[np.float32], ...]:
         """Return what the last call gave, on the host: the last tensor, or the gradients in the parameters' order.
 
+        Where the gradient of the input is wanted it comes last. Of an operation what it gives, images as NHWC.
+
         So that anybody can see that the timed work was done, and right.
         """
 
@@ -118,8 +121,8 @@ class Framework(Protocol):
         Called once in the child, after visibility, affinity and variables are set. Raises :class:`UnsupportedError`.
         """
 
-    def build(self, model: Model, workload: Workload, device: Device) -> Step:
-        """Return the compiled pass, on ``device`` and nowhere else.
+    def build(self, work: Model | Operation, workload: Workload, device: Device) -> Step:
+        """Return the compiled pass of a network or an operation, on ``device`` and nowhere else.
 
         Raises :class:`UnsupportedError` and :class:`WrongDeviceError`.
         """

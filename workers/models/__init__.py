@@ -9,12 +9,16 @@ import difflib
 import functools
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from workers.models.network import Model
+
+
+#: Where the name of a network ends, and that of one of its layers begins.
+SEPARATOR: Final = "/"
 
 
 class UnknownModelError(LookupError):
@@ -27,7 +31,26 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Model:
-    """Return the model of that name; raises :class:`UnknownModelError`."""
+    """Return the model of that name, or a layer of one by itself: ``alexnet/conv1``.
+
+    Raises :class:`UnknownModelError`.
+    """
+    network, separator, layer = name.partition(SEPARATOR)
+    return _layer(network, layer) if separator else _network(network)
+
+
+def _layer(network: str, layer: str) -> Model:
+    model = _network(network)
+    try:
+        return model.layer_alone(layer)
+    except LookupError:
+        there = [each.layer.name for each in model.every_layer()]
+        close = difflib.get_close_matches(layer, there, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UnknownModelError(f"{network} has no layer {layer!r}, it has {', '.join(there)}{hint}") from None
+
+
+def _network(name: str) -> Model:
     try:
         return _variants()[name]
     except KeyError:

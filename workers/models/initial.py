@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from workers.models.layers import Dropout, Parameter, Shape
     from workers.models.network import Model
+    from workers.ops.base import Operation
 
     Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -67,6 +68,17 @@ def dropout_mask(layer: Dropout, shape: Shape) -> Floats:
     generator = np.random.default_rng((SEED, *layer.name.encode()))
     kept = generator.random(shape, dtype=np.float32) >= np.float32(layer.rate)
     return kept * np.float32(1 / (1 - layer.rate))
+
+
+def operation_values(operation: Operation) -> tuple[Floats, ...]:
+    """Return what an operation is given, as float32, in the order of its tensors: normal numbers."""
+    import numpy as np
+
+    generator = np.random.default_rng(SEED)
+    return tuple(
+        generator.standard_normal(tensor.shape, dtype=np.float32) * np.float32(tensor.sd)
+        for tensor in operation.tensors
+    )
 
 
 def _values(generator: np.random.Generator, parameter: Parameter, weight_sd: float) -> Floats:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from workers.models.joins import is_join, placed_along
-from workers.protocol import Pass
+from workers.models.joins import end_of, is_join, placed_along
+from workers.models.layers import Flatten
+from workers.protocol import NETWORK_PASSES, Pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +59,8 @@ class Model:
     weight_sd: float
     #: Standard deviation of the input image.
     input_sd: float
+    #: Whether the gradient of the input belongs to the pass back: of a layer that stands alone and not at an image.
+    wants_input_gradient: bool = False
 
     def __post_init__(self) -> None:
         if not self.input_shape or min(self.input_shape) < 1:
@@ -66,7 +70,7 @@ class Model:
             _require_distinct([each.layer.name for each in self.every_layer()])
         except ValueError as error:
             raise ValueError(f"model {self.name}: {error}") from error
-        if not any(each.parameters for each in placed):
+        if not (self.wants_input_gradient or any(each.parameters for each in placed)):
             raise ValueError(f"model {self.name}: no layer has weights")
 
     def placed(self) -> tuple[PlacedLayer, ...]:
@@ -78,6 +82,45 @@ class Model:
     def every_layer(self) -> tuple[PlacedLayer, ...]:
         """Return the same, and before each layer that is made of layers those that it is made of."""
         return tuple(_every_layer(self.layers, self.input_shape))
+
+    def layer_alone(self, name: str) -> Model:
+        """Return the layer of that name by itself, on the input that it has here; raises LookupError.
+
+        Its pass back has the gradient of its input too, unless that is the image, whose gradient nobody needs.
+        """
+        found = next((each for each in self.every_layer() if each.layer.name == name), None)
+        if found is None:
+            raise LookupError(name)
+        return Model(
+            name=f"{self.name}/{name}",
+            description=f"The layer {name} of {self.name} by itself.",
+            source=self.source,
+            input_shape=found.input_shape,
+            layers=(found.layer,),
+            weight_sd=self.weight_sd,
+            input_sd=self.input_sd,
+            wants_input_gradient=not self._is_at_image(name),
+        )
+
+    def layers_with_work(self) -> tuple[str, ...]:
+        """Return the names of the layers that can be measured by themselves: no joins of others, nothing reshaped."""
+        return tuple(
+            each.layer.name
+            for each in self.every_layer()
+            if not is_join(each.layer) and not isinstance(each.layer, Flatten)
+        )
+
+    def _is_at_image(self, name: str) -> bool:
+        return name in _at_the_input(self.layers[0])
+
+    @property
+    def batch_size(self) -> None:
+        """None: a network takes any."""
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """What of it can be timed."""
+        return NETWORK_PASSES
 
     def shapes(self) -> tuple[Shape, ...]:
         """Return the output shape of every layer, in order, without the batch."""
@@ -99,11 +142,22 @@ class Model:
         With ``M`` a layer's multiply-adds for one image: forward is ``2 B sum(M)``. The gradients of a layer's weights
         and of its input take as many multiply-adds as its forward pass each (Goodfellow, Bengio, Courville, *Deep
         Learning*, 2016, section 6.5.6), but nobody needs the gradient of the image, so forward-backward is
-        ``2 B (3 sum(M) - M of the first layer with weights)``; where paths begin at the image, of the first of each.
+        ``2 B (3 sum(M) - M of the first layer with weights)``; where paths begin at the image, of the first of each. A
+        layer by itself may need that gradient, and takes ``2 B 3 M``.
         """
         if pass_ is Pass.FORWARD:
             return 2 * batch_size * self.multiply_adds
-        return 2 * batch_size * (3 * self.multiply_adds - _of_the_first(self.layers, self.input_shape))
+        spared = 0 if self.wants_input_gradient else _of_the_first(self.layers, self.input_shape)
+        return 2 * batch_size * (3 * self.multiply_adds - spared)
+
+    def bytes(self, batch_size: int, pass_: Pass, itemsize: int) -> int:
+        """Return the bytes that a step moves at the least, layer by layer.
+
+        Forward a layer reads its input and its parameters and writes its output, each once; back it reads and writes as
+        much for either gradient. What stays in a cache between two layers, or is fused, moves less.
+        """
+        moved = sum(_bytes(each, batch_size) for each in self.every_layer())
+        return itemsize * moved * (1 if pass_ is Pass.FORWARD else 3)
 
 
 def _every_layer(path: Path, input_shape: Shape) -> Iterator[PlacedLayer]:
@@ -120,6 +174,23 @@ def _of_the_first(path: Path, input_shape: Shape) -> int:
             paths = _paths(layer)
             return sum(_of_the_first(inner, shape) for inner in paths) if paths else layer.multiply_adds(shape)
     return 0
+
+
+def _bytes(placed: PlacedLayer, batch_size: int) -> int:
+    """Return how many numbers a layer reads and writes; of one that joins paths the ends of these are what it reads."""
+    written = batch_size * math.prod(placed.output_shape)
+    paths = _paths(placed.layer)
+    if paths:
+        ends = sum(math.prod(end_of(path, placed.input_shape)) for path in paths)
+        return batch_size * ends + written
+    parameters = sum(parameter.size for parameter in placed.parameters)
+    return batch_size * math.prod(placed.input_shape) + parameters + written
+
+
+def _at_the_input(layer: Layer) -> frozenset[str]:
+    """Return the names of the layers that take what the first one takes: itself, and the first of each of its paths."""
+    inner = [_at_the_input(path[0]) for path in _paths(layer) if path]
+    return frozenset({layer.name}).union(*inner)
 
 
 def _paths(layer: Layer) -> tuple[Path, ...]:

@@ -26,6 +26,7 @@ from orchestrator.dispatch.messages import (
 )
 from orchestrator.report.printable import printable
 from orchestrator.report.workloads import unusual
+from workers import works
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def label(case: Case) -> str:
     parts = (
         workload.model,
         workload.pass_.value,
-        f"b{batch}",
+        None if works.is_operation(workload.model) else f"b{batch}",
         workload.precision.value,
         *unusual(workload),
         None if case.company is None else case.company.value,

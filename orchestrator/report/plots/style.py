@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PASSES: Final = {
     Pass.FORWARD: ("#56b4e9", "", "o", "-"),
     Pass.FORWARD_BACKWARD: ("#0072b2", "///", "s", "--"),
+    Pass.BACKWARD_DATA: ("#e69f00", "...", "^", ":"),
+    Pass.BACKWARD_WEIGHTS: ("#d55e00", "xxx", "D", "-."),
 }
 
 #: What was published, and not measured here.

@@ -29,19 +29,11 @@ from workers.frameworks.base import (
     variable_fact,
     verdict_by_words,
 )
-from workers.models.evaluation import last_tensor
-from workers.models.initial import dropout_mask, initial_values
-from workers.models.joins import Add, Concat
-from workers.models.layers import (
-    AveragePool,
-    BatchNorm,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
-    LocalResponseNorm,
-    MaxPool,
-)
+from workers.frameworks.tensorflow.layers import network_output
+from workers.frameworks.tensorflow.operations import operation_outputs
+from workers.models.initial import initial_values, operation_values
+from workers.models.layers import Conv
+from workers.models.network import Model
 from workers.protocol import (
     Compiler,
     DeviceKind,
@@ -61,9 +53,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.joins import Join
-    from workers.models.layers import Layer
-    from workers.models.network import Model
+    from workers.ops.base import Operation, Tensor
     from workers.protocol import Device, Workload
 
 #: The type of tensors; TF32 is what a GPU makes of float32 factors.
@@ -141,7 +131,7 @@ def prepare(device: Device, workload: Workload) -> None:
     tf.config.set_soft_device_placement(False)
 
 
-def build(model: Model, workload: Workload, device: Device) -> TensorflowStep:
+def build(work: Model | Operation, workload: Workload, device: Device) -> TensorflowStep:
     """Return the compiled pass, which has run once, on ``device`` and nowhere else.
 
     Forward is the network to its last tensor; forward-backward the gradients of ``tf.nn.l2_loss`` of that tensor with
@@ -154,16 +144,22 @@ def build(model: Model, workload: Workload, device: Device) -> TensorflowStep:
     placement = _placement(device)
     _set_tf32(device, workload)
     _require_onednn(workload)
-    _require_gradients(model, workload, device)
+    if isinstance(work, Model):
+        _require_gradients(work, workload, device)
     with _errors_in_plain_words(), tf.device(placement):
-        images, parameters = _variables(model, workload)
         function = tf.function(
-            functools.partial(_run_pass, model, workload, images, parameters),
+            _network_pass(work, workload) if isinstance(work, Model) else _operation_pass(work, workload),
             autograph=False,
             jit_compile=True if workload.compiler is Compiler.XLA else None,
         )
         run = function.get_concrete_function()
-    step = TensorflowStep(run=run, placement=placement, fetch=workload.fetch, environment=_environment(device))
+    step = TensorflowStep(
+        run=run,
+        placement=placement,
+        fetch=workload.fetch,
+        environment=_environment(device),
+        written=functools.partial(_written, work, workload),
+    )
     step()
     step.require_placement()
     return step
@@ -205,7 +201,13 @@ class TensorflowStep:
     """One compiled pass; what its last call gave is kept until the next one has ended, as a session's caller would."""
 
     def __init__(
-        self, *, run: Callable[[], Sequence[Any]], placement: str, fetch: Fetch, environment: Environment
+        self,
+        *,
+        run: Callable[[], Sequence[Any]],
+        placement: str,
+        fetch: Fetch,
+        environment: Environment,
+        written: Callable[[Sequence[Any]], Sequence[Any]],
     ) -> None:
         import tensorflow as tf
 
@@ -214,6 +216,7 @@ class TensorflowStep:
         self._placement = placement
         self._fetch = fetch
         self._environment = environment
+        self._written = written
         self._tensors: Sequence[Any] = ()
         self._fetched: tuple[npt.NDArray[Any], ...] = ()
 
@@ -237,7 +240,7 @@ class TensorflowStep:
         """Return what the last call gave, as float32: the last tensor, or the gradients in the parameters' order."""
         import numpy as np
 
-        return tuple(array.astype(np.float32) for array in _on_host(self._tensors))
+        return tuple(array.astype(np.float32) for array in self._written(_on_host(self._tensors)))
 
     def require_placement(self) -> None:
         """Raise :class:`WrongDeviceError` unless every output of the last call lies on the step's device."""
@@ -248,117 +251,26 @@ class TensorflowStep:
                 raise WrongDeviceError(f"asked for {self._placement}, TensorFlow ran on {tensor.backing_device}")
 
 
-# --- one function a kind of layer -----------------------------------------------------------------------------
-
-
-@functools.singledispatch
-def _apply(layer: Layer, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    """Return the layer's output; ``parameters`` are its own."""
-    raise UnsupportedError(f"layer {layer.name}: TensorFlow's builder has nothing for {type(layer).__name__}")
-
-
-@_apply.register(Conv)
-def _apply_conv(layer: Conv, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    convolved = tf.nn.conv2d(tensor, parameters[0], layer.stride, layer.padding.value, data_format=layout.value)
-    if layer.bias:
-        convolved = tf.nn.bias_add(convolved, parameters[1], data_format=layout.value)
-    return tf.nn.relu(convolved) if layer.relu else convolved
-
-
-@_apply.register(MaxPool)
-def _apply_max_pool(layer: MaxPool, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    return tf.nn.max_pool2d(tensor, layer.kernel, layer.stride, layer.padding.value, data_format=layout.value)
-
-
-@_apply.register(AveragePool)
-def _apply_average_pool(layer: AveragePool, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    return tf.nn.avg_pool2d(tensor, layer.kernel, layer.stride, "VALID", data_format=layout.value)
-
-
-@_apply.register(LocalResponseNorm)
-def _apply_local_response_norm(layer: LocalResponseNorm, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    # The kernel takes NHWC alone; and float32 alone everywhere, in which its sum of squares belongs anyway.
-    images = tf.transpose(tensor, (0, 2, 3, 1)) if layout is Layout.NCHW else tensor
-    normalised = tf.nn.local_response_normalization(
-        tf.cast(images, tf.float32), layer.radius, layer.offset, layer.alpha, layer.beta
-    )
-    normalised = tf.cast(normalised, tensor.dtype)
-    return tf.transpose(normalised, (0, 3, 1, 2)) if layout is Layout.NCHW else normalised
-
-
-@_apply.register(BatchNorm)
-def _apply_batch_norm(layer: BatchNorm, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    # Scales and shifts are float32 to the kernel, whatever the images are.
-    scales, shifts = (tf.cast(parameter, tf.float32) for parameter in parameters)
-    normalised, *_ = tf.compat.v1.nn.fused_batch_norm(
-        tensor, scales, shifts, epsilon=layer.epsilon, data_format=layout.value, is_training=True
-    )
-    return tf.nn.relu(normalised) if layer.relu else normalised
-
-
-@_apply.register(Dropout)
-def _apply_dropout(layer: Dropout, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    shape = tuple(tensor.shape)
-    if layout is Layout.NCHW and len(shape) == 4:
-        mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
-    else:
-        mask = dropout_mask(layer, shape)
-    return tensor * tf.cast(mask, tensor.dtype)
-
-
-@_apply.register(Flatten)
-def _apply_flatten(layer: Flatten, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    if layout is Layout.NCHW:
-        tensor = tf.transpose(tensor, (0, 2, 3, 1))
-    return tf.reshape(tensor, (tensor.shape[0], -1))
-
-
-@_apply.register(Dense)
-def _apply_dense(layer: Dense, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    product = tf.matmul(tensor, parameters[0])
-    if layer.bias:
-        product = tf.nn.bias_add(product, parameters[1])
-    return tf.nn.relu(product) if layer.relu else product
-
-
-@functools.singledispatch
-def _join(layer: Join, tensors: Sequence[Any], layout: Layout) -> Any:
-    """Return what a layer makes of the ends of its paths."""
-    raise UnsupportedError(f"layer {layer.name}: TensorFlow's builder has nothing for {type(layer).__name__}")
-
-
-@_join.register(Concat)
-def _join_concat(layer: Concat, tensors: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    return tf.concat(tensors, axis=1 if layout is Layout.NCHW else 3)
-
-
-@_join.register(Add)
-def _join_add(layer: Add, tensors: Sequence[Any], layout: Layout) -> Any:
-    import tensorflow as tf
-
-    total = functools.reduce(tf.add, tensors)
-    return tf.nn.relu(total) if layer.relu else total
-
-
 # --- what a step is made of -----------------------------------------------------------------------------------
+
+
+def _network_pass(model: Model, workload: Workload) -> Callable[[], list[Any]]:
+    return functools.partial(_run_pass, model, workload, *_variables(model, workload))
+
+
+def _operation_pass(operation: Operation, workload: Workload) -> Callable[[], list[Any]]:
+    """Return what runs an operation once; what it is given are variables, as a network's input is."""
+    import tensorflow as tf
+
+    kind = tf.as_dtype(_TYPES[workload.precision])
+
+    def turned(tensor: Tensor, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        is_image = array.ndim == 4 and tensor.name != "filters"
+        return array.transpose(0, 3, 1, 2) if is_image and workload.layout is Layout.NCHW else array
+
+    pairs = zip(operation.tensors, operation_values(operation), strict=True)
+    given = [tf.Variable(tf.cast(turned(*pair), kind)) for pair in pairs]
+    return functools.partial(operation_outputs, operation, workload, given)
 
 
 def _variables(model: Model, workload: Workload) -> tuple[Any, list[Any]]:
@@ -366,7 +278,8 @@ def _variables(model: Model, workload: Workload) -> tuple[Any, list[Any]]:
     import tensorflow as tf
 
     values = initial_values(model, workload.batch_size, workload.precision)
-    images = values.images.transpose(0, 3, 1, 2) if workload.layout is Layout.NCHW else values.images
+    is_turned = workload.layout is Layout.NCHW and values.images.ndim == 4
+    images = values.images.transpose(0, 3, 1, 2) if is_turned else values.images
     kind = tf.as_dtype(_TYPES[workload.precision])
     return (
         tf.Variable(tf.cast(images, kind), trainable=False),
@@ -379,23 +292,27 @@ def _run_pass(model: Model, workload: Workload, images: Any, parameters: list[An
     import tensorflow as tf
 
     if workload.pass_ is Pass.FORWARD:
-        return [_last_tensor(model, workload.layout, images, parameters)]
+        return [network_output(model, workload.layout, images, parameters)]
+    sources = [*parameters, images] if model.wants_input_gradient else parameters
     with tf.GradientTape() as tape:
-        loss = tf.nn.l2_loss(_last_tensor(model, workload.layout, images, parameters))
-    gradients: list[Any] = tape.gradient(loss, parameters)
+        tape.watch(sources)
+        loss = tf.nn.l2_loss(network_output(model, workload.layout, images, parameters))
+    gradients: list[Any] = tape.gradient(loss, sources)
     return gradients
 
 
-def _last_tensor(model: Model, layout: Layout, images: Any, parameters: Sequence[Any]) -> Any:
-    import tensorflow as tf
+def _written(work: Model | Operation, workload: Workload, arrays: Sequence[Any]) -> list[Any]:
+    """Return a step's outputs with images in the order height, width, channels."""
+    if workload.layout is Layout.NHWC:
+        return list(arrays)
+    if workload.pass_ in (Pass.FORWARD, Pass.BACKWARD_DATA):
+        return [_in_channels_last(array) for array in arrays]
+    is_of_images = isinstance(work, Model) and work.wants_input_gradient
+    return [*arrays[:-1], _in_channels_last(arrays[-1])] if is_of_images else list(arrays)
 
-    return last_tensor(
-        model,
-        tf.convert_to_tensor(images),
-        parameters,
-        apply=functools.partial(_apply, layout=layout),
-        join=functools.partial(_join, layout=layout),
-    )
+
+def _in_channels_last(array: Any) -> Any:
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
 def _on_host(tensors: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:

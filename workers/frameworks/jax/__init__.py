@@ -24,10 +24,10 @@ from workers.frameworks.base import (
     variable_fact,
     verdict_by_words,
 )
-from workers.models.evaluation import last_tensor
-from workers.models.initial import dropout_mask, initial_values
-from workers.models.joins import Add, Concat
-from workers.models.layers import AveragePool, BatchNorm, Conv, Dense, Dropout, Flatten, LocalResponseNorm, MaxPool
+from workers.frameworks.jax.layers import network_output
+from workers.frameworks.jax.operations import operation_outputs
+from workers.models.initial import initial_values, operation_values
+from workers.models.network import Model
 from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, Pass, Precision
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.joins import Join
-    from workers.models.layers import Layer
-    from workers.models.network import Model
+    from workers.ops.base import Operation, Tensor
     from workers.protocol import Device, Verdict, Workload
 
 #: The type of arrays; TF32 is what a GPU makes of float32 factors.
@@ -83,7 +81,7 @@ def prepare(device: Device, workload: Workload) -> None:
     del jax
 
 
-def build(model: Model, workload: Workload, device: Device) -> JaxStep:
+def build(work: Model | Operation, workload: Workload, device: Device) -> JaxStep:
     """Return the pass, which has run once, on ``device`` and nowhere else.
 
     Forward is the network to its last tensor; forward-backward the gradients of half the last tensor's sum of squares
@@ -99,10 +97,10 @@ def build(model: Model, workload: Workload, device: Device) -> JaxStep:
     place = _place(device)
     _require_tf32(device, workload, place)
     jax.config.update("jax_default_matmul_precision", _matmul_precision(workload))
-    function = functools.partial(_PASSES[workload.pass_], model, workload.layout)
+    function, given = _network_pass(work, workload) if isinstance(work, Model) else _operation_pass(work, workload)
     run = jax.jit(function) if workload.compiler is Compiler.XLA else function
-    images, parameters = _arrays(model, workload, place)
-    step = JaxStep(functools.partial(run, images, parameters), workload, place, _environment(place))
+    placed = [jax.device_put(array, place) for array in given]
+    step = JaxStep(functools.partial(run, placed), work, workload, place, _environment(place))
     step()
     step.require_placement()
     return step
@@ -149,13 +147,17 @@ class JaxStep:
     """One pass; what its last call gave is kept until the next one has ended."""
 
     def __init__(
-        self, run: Callable[[], Sequence[Any]], workload: Workload, place: Any, environment: Environment
+        self,
+        run: Callable[[], Sequence[Any]],
+        work: Model | Operation,
+        workload: Workload,
+        place: Any,
+        environment: Environment,
     ) -> None:
         self._run = run
         self._place = place
         self._fetch = workload.fetch
-        #: Images come out in the layout in which they were computed.
-        self._is_channels_first = workload.pass_ is Pass.FORWARD and workload.layout is Layout.NCHW
+        self._written = functools.partial(_written, work, workload)
         self._environment = environment
         self._arrays: Sequence[Any] = ()
         self._fetched: Sequence[Any] = ()
@@ -179,10 +181,7 @@ class JaxStep:
         """Return what the last call gave, as float32: the last tensor, or the gradients in the parameters' order."""
         import numpy as np
 
-        arrays = [np.asarray(array).astype(np.float32) for array in self._arrays]
-        if self._is_channels_first:
-            arrays = [array.transpose(0, 2, 3, 1) if array.ndim == 4 else array for array in arrays]
-        return tuple(arrays)
+        return tuple(self._written([np.asarray(array).astype(np.float32) for array in self._arrays]))
 
     def require_placement(self) -> None:
         """Raise :class:`WrongDeviceError` unless every output of the last call lies on the step's device."""
@@ -191,177 +190,66 @@ class JaxStep:
                 raise WrongDeviceError(f"asked for {self._place}, JAX ran on {array.devices()}")
 
 
-# --- one function a kind of layer -----------------------------------------------------------------------------
-
-
-@functools.singledispatch
-def _apply(layer: Layer, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    """Return the layer's output; ``parameters`` are its own."""
-    raise UnsupportedError(f"layer {layer.name}: JAX's builder has nothing for {type(layer).__name__}")
-
-
-@_apply.register(Conv)
-def _apply_conv(layer: Conv, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    convolved = jax.lax.conv_general_dilated(
-        array,
-        parameters[0],
-        (layer.stride, layer.stride),
-        layer.padding.value,
-        dimension_numbers=(layout.value, "HWIO", layout.value),
-        feature_group_count=layer.groups,
-    )
-    if layer.bias:
-        convolved = convolved + _by_channel(parameters[1], layout)
-    return jax.nn.relu(convolved) if layer.relu else convolved
-
-
-@_apply.register(MaxPool)
-def _apply_max_pool(layer: MaxPool, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    window, strides = _window(layer.kernel, layout), _window(layer.stride, layout)
-    return jax.lax.reduce_window(array, -jax.numpy.inf, jax.lax.max, window, strides, layer.padding.value)
-
-
-@_apply.register(AveragePool)
-def _apply_average_pool(layer: AveragePool, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    window, strides = _window(layer.kernel, layout), _window(layer.stride, layout)
-    return jax.lax.reduce_window(array, 0.0, jax.lax.add, window, strides, "VALID") / layer.kernel**2
-
-
-@_apply.register(LocalResponseNorm)
-def _apply_local_response_norm(layer: LocalResponseNorm, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    # In float32, in which a sum of squares belongs.
-    wide = array.astype("float32")
-    window = [1, 1, 1, 1]
-    window[_channel_axis(layout)] = 2 * layer.radius + 1
-    squares = jax.lax.reduce_window(wide**2, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME")
-    return (wide / (layer.offset + layer.alpha * squares) ** layer.beta).astype(array.dtype)
-
-
-@_apply.register(BatchNorm)
-def _apply_batch_norm(layer: BatchNorm, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    # Means and variances in float32, as the kernels of other frameworks have them.
-    wide = array.astype("float32")
-    axes = tuple(axis for axis in range(4) if axis != _channel_axis(layout))
-    mean = wide.mean(axes, keepdims=True)
-    variance = ((wide - mean) ** 2).mean(axes, keepdims=True)
-    scales, shifts = (_by_channel(parameter.astype("float32"), layout) for parameter in parameters)
-    normalised = ((wide - mean) * (scales * jax.lax.rsqrt(variance + layer.epsilon)) + shifts).astype(array.dtype)
-    return jax.nn.relu(normalised) if layer.relu else normalised
-
-
-@_apply.register(Dropout)
-def _apply_dropout(layer: Dropout, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    return array * _mask(layer, tuple(array.shape), str(array.dtype), layout)
-
-
-@_apply.register(Flatten)
-def _apply_flatten(layer: Flatten, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    images = array.transpose(0, 2, 3, 1) if layout is Layout.NCHW else array
-    return images.reshape(images.shape[0], -1)
-
-
-@_apply.register(Dense)
-def _apply_dense(layer: Dense, array: Any, parameters: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    product = array @ parameters[0]
-    if layer.bias:
-        product = product + parameters[1]
-    return jax.nn.relu(product) if layer.relu else product
-
-
-@functools.singledispatch
-def _join(layer: Join, arrays: Sequence[Any], layout: Layout) -> Any:
-    """Return what a layer makes of the ends of its paths."""
-    raise UnsupportedError(f"layer {layer.name}: JAX's builder has nothing for {type(layer).__name__}")
-
-
-@_join.register(Concat)
-def _join_concat(layer: Concat, arrays: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    return jax.numpy.concatenate(arrays, axis=_channel_axis(layout))
-
-
-@_join.register(Add)
-def _join_add(layer: Add, arrays: Sequence[Any], layout: Layout) -> Any:
-    import jax
-
-    total = functools.reduce(lambda one, other: one + other, arrays)
-    return jax.nn.relu(total) if layer.relu else total
-
-
-@functools.cache
-def _mask(layer: Dropout, shape: tuple[int, ...], kind: str, layout: Layout) -> Any:
-    """Return a dropout's mask, which is made once."""
-    if len(shape) == 4 and layout is Layout.NCHW:
-        mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
-    else:
-        mask = dropout_mask(layer, shape)
-    import jax
-
-    # Not a part of whatever is being traced: it is to be the same array at every step.
-    with jax.ensure_compile_time_eval():
-        return jax.numpy.asarray(mask, kind)
-
-
-def _channel_axis(layout: Layout) -> int:
-    return layout.value.index("C")
-
-
-def _by_channel(parameter: Any, layout: Layout) -> Any:
-    return parameter[:, None, None] if layout is Layout.NCHW else parameter
-
-
-def _window(side: int, layout: Layout) -> tuple[int, ...]:
-    return tuple(side if letter in "HW" else 1 for letter in layout.value)
-
-
 # --- what a step is made of -----------------------------------------------------------------------------------
 
 
-def _forward(model: Model, layout: Layout, images: Any, parameters: Sequence[Any]) -> list[Any]:
-    return [
-        last_tensor(
-            model,
-            images,
-            parameters,
-            apply=functools.partial(_apply, layout=layout),
-            join=functools.partial(_join, layout=layout),
-        )
-    ]
-
-
-def _forward_backward(model: Model, layout: Layout, images: Any, parameters: Sequence[Any]) -> list[Any]:
-    import jax
-
-    # The gradient of half a sum of squares is the tensor itself.
-    (last,), backward = jax.vjp(functools.partial(_forward, model, layout, images), parameters)
-    (gradients,) = backward([last])
-    return list(gradients)
-
-
-_PASSES: Final = {Pass.FORWARD: _forward, Pass.FORWARD_BACKWARD: _forward_backward}
-
-
-def _arrays(model: Model, workload: Workload, place: Any) -> tuple[Any, list[Any]]:
+def _network_pass(model: Model, workload: Workload) -> tuple[Callable[[Sequence[Any]], list[Any]], list[Any]]:
+    """Return a function of the images and all parameters, and these."""
     import jax
 
     values = initial_values(model, workload.batch_size, workload.precision)
-    images = values.images.transpose(0, 3, 1, 2) if workload.layout is Layout.NCHW else values.images
+    is_turned = workload.layout is Layout.NCHW and values.images.ndim == 4
+    images = values.images.transpose(0, 3, 1, 2) if is_turned else values.images
     kind = _TYPES[workload.precision]
-    made = [jax.device_put(jax.numpy.asarray(array, kind), place) for array in (images, *values.parameters)]
-    return made[0], made[1:]
+    given = [jax.numpy.asarray(array, kind) for array in (images, *values.parameters)]
+    function = _forward if workload.pass_ is Pass.FORWARD else _forward_backward
+    return functools.partial(function, model, workload.layout), given
+
+
+def _operation_pass(operation: Operation, workload: Workload) -> tuple[Callable[[Sequence[Any]], list[Any]], list[Any]]:
+    """Return a function of what an operation is given, and that."""
+    import jax
+
+    def turned(tensor: Tensor, array: Any) -> Any:
+        is_image = array.ndim == 4 and tensor.name != "filters"
+        return array.transpose(0, 3, 1, 2) if is_image and workload.layout is Layout.NCHW else array
+
+    pairs = zip(operation.tensors, operation_values(operation), strict=True)
+    given = [jax.numpy.asarray(turned(*pair), _TYPES[workload.precision]) for pair in pairs]
+    return functools.partial(operation_outputs, operation, workload), given
+
+
+def _forward(model: Model, layout: Layout, given: Sequence[Any]) -> list[Any]:
+    images, *parameters = given
+    return [network_output(model, layout, images, parameters)]
+
+
+def _forward_backward(model: Model, layout: Layout, given: Sequence[Any]) -> list[Any]:
+    import jax
+
+    images, *parameters = given
+    # The gradient of half a sum of squares is the array itself.
+    if model.wants_input_gradient:
+        last, backward = jax.vjp(functools.partial(network_output, model, layout), images, parameters)
+        of_images, of_parameters = backward(last)
+        return [*of_parameters, of_images]
+    last, backward = jax.vjp(functools.partial(network_output, model, layout, images), parameters)
+    (of_parameters,) = backward(last)
+    return list(of_parameters)
+
+
+def _written(work: Model | Operation, workload: Workload, arrays: Sequence[Any]) -> list[Any]:
+    """Return a step's outputs with images in the order height, width, channels."""
+    if workload.layout is Layout.NHWC:
+        return list(arrays)
+    is_of_images = isinstance(work, Model) and work.wants_input_gradient
+    if workload.pass_ in (Pass.FORWARD, Pass.BACKWARD_DATA):
+        return [_in_channels_last(array) for array in arrays]
+    return [*arrays[:-1], _in_channels_last(arrays[-1])] if is_of_images else list(arrays)
+
+
+def _in_channels_last(array: Any) -> Any:
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
 # --- where it runs --------------------------------------------------------------------------------------------

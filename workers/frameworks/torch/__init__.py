@@ -22,20 +22,10 @@ from workers.frameworks.base import (
     variable_fact,
     verdict_by_words,
 )
-from workers.models.evaluation import last_tensor
-from workers.models.initial import dropout_mask, initial_values
-from workers.models.joins import Add, Concat
-from workers.models.layers import (
-    AveragePool,
-    BatchNorm,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
-    LocalResponseNorm,
-    MaxPool,
-    padding_around,
-)
+from workers.frameworks.torch.layers import network_output
+from workers.frameworks.torch.operations import operation_outputs
+from workers.models.initial import dropout_mask, initial_values, operation_values
+from workers.models.network import Model
 from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, OneDnn, Pass, Precision
 
 if TYPE_CHECKING:
@@ -44,9 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.joins import Join
-    from workers.models.layers import Layer
-    from workers.models.network import Model
+    from workers.models.layers import Dropout
+    from workers.ops.base import Operation, Tensor
     from workers.protocol import Device, Verdict, Workload
 
 #: The type of tensors; TF32 is what a GPU makes of float32 factors.
@@ -85,7 +74,7 @@ def prepare(device: Device, workload: Workload) -> None:
         torch.backends.mkldnn.set_flags(workload.onednn is OneDnn.ON)
 
 
-def build(model: Model, workload: Workload, device: Device) -> TorchStep:
+def build(work: Model | Operation, workload: Workload, device: Device) -> TorchStep:
     """Return the pass, which has run once, on ``device`` and nowhere else.
 
     Forward is the network to its last tensor, without what autograd would keep; forward-backward the gradients of half
@@ -104,8 +93,8 @@ def build(model: Model, workload: Workload, device: Device) -> TorchStep:
     _set_tf32(device, workload)
     # What fits a layer best is tried out once; TensorFlow does the same without being asked.
     torch.backends.cudnn.benchmark = True
-    network = _Network(model, workload, place)
-    step = TorchStep(network, workload, place, _environment(device, place))
+    run = _Network(work, workload, place).run if isinstance(work, Model) else _operation_pass(work, workload, place)
+    step = TorchStep(run, work, workload, place, _environment(place))
     step()
     step.require_placement()
     return step
@@ -155,10 +144,17 @@ def verdict_of(error: Exception) -> Verdict:
 class TorchStep:
     """One pass; what its last call gave is kept until the next one has ended."""
 
-    def __init__(self, network: _Network, workload: Workload, place: Any, environment: Environment) -> None:
-        self._network = network
+    def __init__(
+        self,
+        run: Callable[[], list[Any]],
+        work: Model | Operation,
+        workload: Workload,
+        place: Any,
+        environment: Environment,
+    ) -> None:
+        self._run = run
         self._place = place
-        self._is_forward = workload.pass_ is Pass.FORWARD
+        self._written = functools.partial(_written, work, workload)
         self._fetch = workload.fetch
         self._environment = environment
         self._tensors: Sequence[Any] = ()
@@ -171,7 +167,7 @@ class TorchStep:
 
     def __call__(self) -> None:
         """Run the pass once; return when the device has finished and, for ``fetch: host``, all outputs are copied."""
-        tensors = self._network.forward() if self._is_forward else self._network.forward_backward()
+        tensors = self._run()
         _synchronise(self._place)
         if self._fetch is Fetch.HOST:
             self._fetched = [tensor.cpu() for tensor in tensors]
@@ -182,9 +178,7 @@ class TorchStep:
         import numpy as np
 
         arrays = [tensor.detach().float().cpu().numpy() for tensor in self._tensors]
-        if self._is_forward:
-            return (_in_channels_last(arrays[0]),)
-        return tuple(np.ascontiguousarray(_as_written(array)) for array in arrays)
+        return tuple(np.ascontiguousarray(array) for array in self._written(arrays))
 
     def require_placement(self) -> None:
         """Raise :class:`WrongDeviceError` unless every output of the last call lies on the step's device."""
@@ -208,22 +202,23 @@ class _Network:
             made = torch.from_numpy(array).to(place, kind)
             return made.contiguous(memory_format=_memory_format(workload.layout)) if made.dim() == 4 else made
 
-        self._images = tensor(values.images.transpose(0, 3, 1, 2))
+        self._is_forward = workload.pass_ is Pass.FORWARD
+        images = values.images.transpose(0, 3, 1, 2) if values.images.ndim == 4 else values.images
+        self._images = tensor(images).requires_grad_(model.wants_input_gradient)
         self._parameters = [tensor(_as_torch(array)).requires_grad_() for array in values.parameters]
         self._masks: dict[str, Any] = {}
 
-    def forward(self) -> list[Any]:
+    def run(self) -> list[Any]:
+        """Run the pass once; return the last tensor, or the gradients."""
         import torch
 
-        with torch.inference_mode():
-            return [self._last_tensor()]
-
-    def forward_backward(self) -> list[Any]:
-        import torch
-
+        if self._is_forward:
+            with torch.inference_mode():
+                return [self._last_tensor()]
         # The gradient of half a sum of squares is the tensor itself.
         last = self._last_tensor()
-        return list(torch.autograd.grad(last, self._parameters, grad_outputs=last.detach()))
+        sources = [*self._parameters, self._images] if self._model.wants_input_gradient else self._parameters
+        return list(torch.autograd.grad(last, sources, grad_outputs=last.detach()))
 
     def mask(self, layer: Dropout, tensor: Any) -> Any:
         """Return a dropout's mask, which is made once."""
@@ -239,126 +234,38 @@ class _Network:
         return self._masks[layer.name]
 
     def _last_tensor(self) -> Any:
-        return last_tensor(
-            self._model,
-            self._images,
-            self._parameters,
-            apply=functools.partial(_apply, network=self),
-            join=_join,
-        )
-
-
-# --- one function a kind of layer -----------------------------------------------------------------------------
-
-
-@functools.singledispatch
-def _apply(layer: Layer, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    """Return the layer's output; ``parameters`` are its own."""
-    raise UnsupportedError(f"layer {layer.name}: PyTorch's builder has nothing for {type(layer).__name__}")
-
-
-@_apply.register(Conv)
-def _apply_conv(layer: Conv, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    from torch.nn import functional
-
-    tensor, padding = _padded(layer, tensor, 0.0)
-    bias = parameters[1] if layer.bias else None
-    convolved = functional.conv2d(tensor, parameters[0], bias, layer.stride, padding, groups=layer.groups)
-    return functional.relu(convolved) if layer.relu else convolved
-
-
-@_apply.register(MaxPool)
-def _apply_max_pool(layer: MaxPool, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    from torch.nn import functional
-
-    around = [padding_around(side, layer.kernel, layer.stride, layer.padding) for side in tensor.shape[2:]]
-    if all(before == 0 for before, _ in around) and any(after for _, after in around):
-        # A last window that reaches over the edge, without a padded copy of the image.
-        return functional.max_pool2d(tensor, layer.kernel, layer.stride, ceil_mode=True)
-    tensor, padding = _padded(layer, tensor, float("-inf"))
-    return functional.max_pool2d(tensor, layer.kernel, layer.stride, padding)
-
-
-@_apply.register(AveragePool)
-def _apply_average_pool(layer: AveragePool, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    from torch.nn import functional
-
-    return functional.avg_pool2d(tensor, layer.kernel, layer.stride)
-
-
-@_apply.register(LocalResponseNorm)
-def _apply_local_response_norm(
-    layer: LocalResponseNorm, tensor: Any, parameters: Sequence[Any], network: _Network
-) -> Any:
-    from torch.nn import functional
-
-    # PyTorch takes the mean of the squares where the paper has their sum. In float32, where a sum of squares belongs.
-    size = 2 * layer.radius + 1
-    wide = tensor.float()
-    normalised = functional.local_response_norm(wide, size, alpha=layer.alpha * size, beta=layer.beta, k=layer.offset)
-    return normalised.to(tensor.dtype)
-
-
-@_apply.register(BatchNorm)
-def _apply_batch_norm(layer: BatchNorm, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    from torch.nn import functional
-
-    normalised = functional.batch_norm(
-        tensor, None, None, parameters[0], parameters[1], training=True, eps=layer.epsilon
-    )
-    return functional.relu(normalised) if layer.relu else normalised
-
-
-@_apply.register(Dropout)
-def _apply_dropout(layer: Dropout, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    return tensor * network.mask(layer, tensor)
-
-
-@_apply.register(Flatten)
-def _apply_flatten(layer: Flatten, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    return tensor.permute(0, 2, 3, 1).flatten(1)
-
-
-@_apply.register(Dense)
-def _apply_dense(layer: Dense, tensor: Any, parameters: Sequence[Any], network: _Network) -> Any:
-    from torch.nn import functional
-
-    product = functional.linear(tensor, *parameters)
-    return functional.relu(product) if layer.relu else product
-
-
-@functools.singledispatch
-def _join(layer: Join, tensors: Sequence[Any]) -> Any:
-    """Return what a layer makes of the ends of its paths."""
-    raise UnsupportedError(f"layer {layer.name}: PyTorch's builder has nothing for {type(layer).__name__}")
-
-
-@_join.register(Concat)
-def _join_concat(layer: Concat, tensors: Sequence[Any]) -> Any:
-    import torch
-
-    return torch.cat(list(tensors), dim=1)
-
-
-@_join.register(Add)
-def _join_add(layer: Add, tensors: Sequence[Any]) -> Any:
-    from torch.nn import functional
-
-    total = functools.reduce(lambda one, other: one + other, tensors)
-    return functional.relu(total) if layer.relu else total
-
-
-def _padded(layer: Conv | MaxPool, tensor: Any, fill: float) -> tuple[Any, tuple[int, int]]:
-    """Return a tensor and the padding that the operation itself can do: it pads both sides alike or not at all."""
-    from torch.nn import functional
-
-    rows, columns = (padding_around(side, layer.kernel, layer.stride, layer.padding) for side in tensor.shape[2:])
-    if rows[0] == rows[1] and columns[0] == columns[1]:
-        return tensor, (rows[0], columns[0])
-    return functional.pad(tensor, (*columns, *rows), value=fill), (0, 0)
+        return network_output(self._model, self._images, self._parameters, self.mask)
 
 
 # --- what a step is made of -----------------------------------------------------------------------------------
+
+
+def _operation_pass(operation: Operation, workload: Workload, place: Any) -> Callable[[], list[Any]]:
+    """Return what runs an operation once, with what it is given on the device."""
+    import torch
+
+    kind = getattr(torch, _TYPES[workload.precision])
+
+    def placed(tensor: Tensor, array: npt.NDArray[np.float32]) -> Any:
+        if array.ndim != 4:
+            return torch.from_numpy(array).to(place, kind)
+        turned = _as_torch(array) if tensor.name == "filters" else array.transpose(0, 3, 1, 2)
+        return torch.from_numpy(turned).to(place, kind).contiguous(memory_format=_memory_format(workload.layout))
+
+    given = [placed(*pair) for pair in zip(operation.tensors, operation_values(operation), strict=True)]
+    return functools.partial(operation_outputs, operation, workload, given)
+
+
+def _written(work: Model | Operation, workload: Workload, arrays: Sequence[Any]) -> list[Any]:
+    """Return a step's outputs in the order of dimensions in which models and operations are written."""
+    if not isinstance(work, Model):
+        is_filters = workload.pass_ is Pass.BACKWARD_WEIGHTS
+        return [_as_written(array) if is_filters else _in_channels_last(array) for array in arrays]
+    if workload.pass_ is Pass.FORWARD:
+        return [_in_channels_last(array) for array in arrays]
+    if not work.wants_input_gradient:
+        return [_as_written(array) for array in arrays]
+    return [*(_as_written(array) for array in arrays[:-1]), _in_channels_last(arrays[-1])]
 
 
 def _memory_format(layout: Layout) -> Any:
@@ -424,7 +331,7 @@ def _require_onednn(workload: Workload) -> None:
         raise UnsupportedError("oneDNN cannot be turned on: this PyTorch has none of its kernels")
 
 
-def _environment(device: Device, place: Any) -> Environment:
+def _environment(place: Any) -> Environment:
     import torch
 
     no_cuda = None if torch.version.cuda else "this PyTorch is built for CPUs only"

@@ -1,0 +1,173 @@
+"""Layers and operations by themselves: in configs, and in tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.analysis import references
+from orchestrator.cli.app import call
+from orchestrator.config.load import load_text
+from orchestrator.config.sweep import expand
+from orchestrator.errors import ConfigError, ExitCode
+from orchestrator.report.build import build_table
+from tests.builders import a_case, a_workload
+from tests.goldens import assert_golden
+from tests.runs import a_case_result, a_run
+from workers import models, ops
+from workers.protocol import Pass
+
+if TYPE_CHECKING:
+    from orchestrator.config.sweep import SweptWorkload
+
+
+def swept(workload: str) -> tuple[SweptWorkload, ...]:
+    config = load_text(f"version: 1\nname: parts\nworkloads: [{workload}]\n", "parts.yaml").config
+    return expand(config.workloads)
+
+
+def wrong(workload: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        swept(workload)
+    return str(caught.value)
+
+
+# --- configs ---------------------------------------------------------------------------------------------------
+
+
+def test_all_layers_are_workloads_of_their_own() -> None:
+    found = swept("{model: alexnet, layers: all, batch_size: [1, 2]}")
+    names = [f"alexnet/{layer}" for layer in models.get("alexnet").layers_with_work()]
+    assert len(names) == 8
+    assert [(one.model, one.batch_size, one.pass_) for one in found] == [
+        (name, size, pass_) for name in names for size in (1, 2) for pass_ in (Pass.FORWARD, Pass.FORWARD_BACKWARD)
+    ]
+
+
+def test_some_layers_of_several_networks() -> None:
+    found = swept("{model: [alexnet, overfeat], layers: [conv2, pool1], passes: forward}")
+    assert [one.model for one in found] == ["alexnet/conv2", "alexnet/pool1", "overfeat/conv2", "overfeat/pool1"]
+
+
+def test_a_set_of_problems_has_each_operation_s_own_passes_and_sizes() -> None:
+    found = swept("{problems: deepbench-small}")
+    expected = [(name, pass_) for name in ops.problems("deepbench-small") for pass_ in ops.get(name).passes]
+    assert [(one.model, one.pass_) for one in found] == expected
+    assert {one.model: one.batch_size for one in found}["lstm/h512-b16-t25"] == 16
+
+
+def test_only_some_operations_or_passes() -> None:
+    found = swept("{problems: deepbench-small, operation: [lstm, gru], passes: forward}")
+    assert [one.model for one in found] == ["lstm/h512-b16-t25", "gru/h512-b32-t1"]
+    found = swept("{problems: deepbench-small, passes: [backward_weights, backward_data]}")
+    assert {one.model.partition("/")[0] for one in found} == {"conv"}
+    assert [one.pass_ for one in found][:2] == [Pass.BACKWARD_WEIGHTS, Pass.BACKWARD_DATA]
+
+
+def test_a_problem_by_its_whole_name_and_a_sweep_over_it() -> None:
+    found = swept("{problems: gemm/m64-n64-k64-nt, precision: [float32, bfloat16], exclude: [{precision: bfloat16}]}")
+    assert [(one.model, one.precision.value) for one in found] == [("gemm/m64-n64-k64-nt", "float32")]
+
+
+def test_a_network_s_entries_match_its_layers_and_an_operation_s_its_problems() -> None:
+    found = swept("{model: [alexnet, overfeat], layers: conv1, exclude: [{model: overfeat}]}")
+    assert {one.model for one in found} == {"alexnet/conv1"}
+    found = swept("{problems: deepbench-small, exclude: [{operation: [gemm, conv, rnn, lstm]}]}")
+    assert {one.model for one in found} == {"gru/h512-b32-t1"}
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        ("{batch_size: 1}", "it says neither `model` nor `problems`: give one, such as model: alexnet"),
+        ("{model: alexnet, problems: deepbench-small}", "`model` and `problems` exclude each other"),
+        ("{model: alexnet, operation: gemm}", "`model` and `operation` exclude each other"),
+        ("{model: alexnet, layers: convv1}", "alexnet has no layer 'convv1'; did you mean 'conv1'?"),
+        ("{model: alexnet, layers: []}", "layers"),
+        ("{model: alexnet, passes: backward_data}", "the pass backward_data is of single convolutions"),
+        ("{problems: deepbench-small, batch_size: 4}", "`problems` and `batch_size` exclude each other"),
+        ("{problems: deepbench-small, layers: all}", "`problems` and `layers` exclude each other"),
+        ("{problems: deepbench-smal}", "did you mean 'deepbench-small'?"),
+        ("{problems: gemm/m1}", "a problem of gemm looks like"),
+        ("{problems: gemm/m1-n1-k1-nn, passes: backward_data}", "none of the problems is of such an operation"),
+        ("{problems: gemm/m1-n1-k1-nn, operation: conv}", "none of the problems is of such an operation"),
+        ("{problems: deepbench-small, operation: fft}", "expected one of conv, gemm, gru, lstm, rnn"),
+    ],
+)
+def test_what_cannot_be_is_told(workload: str, message: str) -> None:
+    text = wrong(workload)
+    assert message in text
+    assert text.startswith("parts.yaml:3:")
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+def a_part(model: str, pass_: Pass, batch_size: int = 1, **result: Any) -> Any:
+    case = a_case(workload=a_workload(model=model, pass_=pass_, batch_size=batch_size))
+    return a_case_result(case, **result)
+
+
+def test_operations_have_a_column_for_each_of_their_passes_with_its_rate() -> None:
+    conv = "conv/w28-h28-c192-n16-k32-f5x5-p2x2-s1x1"
+    run = a_run(
+        a_part("gemm/m1000-n1000-k1000-nn", Pass.FORWARD, samples_ms=(1.0, 1.0)),
+        *(a_part(conv, pass_, 16, samples_ms=(2.0, 2.0)) for pass_ in ops.get(conv).passes),
+    )
+    table = build_table(run, references=references.load(["seed"]))
+    assert [column.heading for column in table.columns] == [
+        "Num", "GPU/CPU", "Memory", "Work", "Forward pass (ms)", "Forward TFLOP/s", "Backward data pass (ms)",
+        "Backward data TFLOP/s", "Backward weights pass (ms)", "Backward weights TFLOP/s", "Details",
+    ]  # fmt: skip
+    gemm, convolution = (dict(zip([c.key for c in table.columns], row.cells, strict=True)) for row in table.rows)
+    assert (gemm["work"].text, gemm["forward_effective_tflops"].value) == ("gemm/m1000-n1000-k1000-nn", 2.0)
+    assert (gemm["backward_data_ms"].text, gemm["backward_data_ms"].reason) == ("", "there is no such pass")
+    assert convolution["backward_weights_ms"].value == 2.0
+    assert "batch" not in convolution["details"].text
+    assert "gemm" not in gemm["details"].text
+    assert table.notes[-1] == "The seed's table is not shown: none of its rows is of what was measured."
+
+
+def test_layers_stand_beside_whole_networks_under_the_network_s_columns() -> None:
+    run = a_run(
+        a_case_result(a_case(workload=a_workload(batch_size=16))),
+        a_part("alexnet/conv2", Pass.FORWARD, 16),
+        a_part("alexnet/pool1", Pass.FORWARD, 16),
+    )
+    table = build_table(run)
+    keys = [column.key for column in table.columns]
+    assert keys[3:8:2] == ["work", "forward_effective_tflops", "forward_backward_effective_tflops"]
+    assert [row.cells[3].text for row in table.rows] == ["alexnet", "alexnet/conv2", "alexnet/pool1"]
+    pool = dict(zip(keys, table.rows[2].cells, strict=True))
+    assert pool["forward_effective_tflops"].reason == "it multiplies nothing"
+    assert "batch 16" in pool["details"].text
+
+
+def test_wide_tables_have_each_rate_once() -> None:
+    table = build_table(a_run(a_part("gemm/m10-n10-k10-nn", Pass.FORWARD)), wide=True)
+    keys = [column.key for column in table.columns]
+    assert len(keys) == len(set(keys))
+    assert "forward_effective_tflops" in keys
+    assert "forward_backward_ms" not in keys
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["operations"], ["operations", "list"]], ids=" ".join)
+def test_the_sets_are_listed(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert call(command) == ExitCode.OK
+    assert_golden("report/operations.txt", capsys.readouterr().out)
+
+
+def test_the_problems_of_a_set_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["operations", "show", "deepbench-small"]) == ExitCode.OK
+    assert_golden("report/deepbench-small.txt", capsys.readouterr().out)
+
+
+def test_a_set_that_is_not_there_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["operations", "show", "deepbench"]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "did you mean 'deepbench-" in err
+    assert "muster operations" in err

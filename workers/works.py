@@ -1,0 +1,30 @@
+"""What a workload's ``model`` names: a network, a layer of one, or an operation. Standard library only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workers import models, ops
+from workers.ops.base import UnknownOperationError
+
+if TYPE_CHECKING:
+    from workers.models.network import Model
+    from workers.ops.base import Operation
+
+#: No network, layer or operation has that name.
+UNKNOWN = (models.UnknownModelError, UnknownOperationError)
+
+
+def find(name: str) -> Model | Operation:
+    """Return what has that name; raises one of :data:`UNKNOWN`."""
+    return ops.get(name) if ops.is_operation(name) else models.get(name)
+
+
+def is_operation(name: str) -> bool:
+    """True for an operation, whose name says all of its sizes."""
+    return ops.is_operation(name)
+
+
+def is_part(name: str) -> bool:
+    """True for a layer by itself and for an operation: no whole network."""
+    return models.SEPARATOR in name
