@@ -1,11 +1,16 @@
 """Published figures as data: one YAML file a table in ``data/``, each with its sources and its definition.
 
-The file is its own registration: ``data/seed.yaml`` answers to ``seed``.
+The file is its own registration: ``data/seed.yaml`` answers to ``seed``. A table has ``rows``; or ``devices`` and
+``figures``, a line for each operation with the times of all devices. What a row does not say of its definition, its
+table says.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.resources
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -13,10 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from orchestrator.errors import UsageError
+from workers import ops
 from workers.protocol import Pass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from workers.ops.base import Operation
 
 _DATA: Final = importlib.resources.files("orchestrator.analysis") / "data"
 
@@ -30,11 +38,13 @@ class Definition:
 
     model: str
     batch_size: int
-    #: Side of the square input image, pixels.
-    image_size: int
     precision: str
     framework: str
     fetch: str
+    #: Side of the square input image, pixels; ``None`` where the model says it.
+    image_size: int | None = None
+    #: What a step has besides: an optimiser's update.
+    beyond: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +79,8 @@ class Reference:
     definition: Definition
     device: str
     memory: str | None
-    forward: PublishedFigure | None
-    forward_backward: PublishedFigure | None
+    #: Of the passes that were published.
+    figures: tuple[tuple[Pass, PublishedFigure], ...]
     details: str
     links: tuple[SourceLink, ...] = ()
     #: What must be known before this row is compared with.
@@ -80,7 +90,13 @@ class Reference:
 
     def figure(self, pass_: Pass) -> PublishedFigure | None:
         """Return what was published of a pass."""
-        return {Pass.FORWARD: self.forward, Pass.FORWARD_BACKWARD: self.forward_backward}.get(pass_)
+        return dict(self.figures).get(pass_)
+
+
+#: The same as yaml.safe_load, in C where it was built: the largest table has thousands of figures.
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_DEFINED: Final = frozenset(field.name for field in dataclasses.fields(Definition))
 
 
 def names() -> tuple[str, ...]:
@@ -109,13 +125,37 @@ def parse_figure(text: str) -> PublishedFigure:
     return PublishedFigure(text=text, mean_ms=float(match["mean"]), sd_ms=None if sd is None else float(sd))
 
 
+@functools.cache
 def _rows(name: str) -> tuple[Reference, ...]:
-    table = yaml.safe_load((_DATA / f"{name}.yaml").read_text(encoding="utf-8"))
-    definition = Definition(**table["definition"])
-    return tuple(_row(name, table, definition, row) for row in table["rows"])
+    table = yaml.load((_DATA / f"{name}.yaml").read_text(encoding="utf-8"), Loader=_LOADER)  # a safe one
+    rows = table.get("rows") or _rows_by_operation(table["devices"], table["figures"])
+    return tuple(_row(name, table, row) for row in rows)
 
 
-def _row(name: str, table: Mapping[str, Any], definition: Definition, row: Mapping[str, Any]) -> Reference:
+def _rows_by_operation(
+    devices: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Give a row for each operation on each device, in the order of the operations."""
+    for model, by_device in figures.items():
+        operation = ops.get(model)
+        for device, times in by_device.items():
+            figures_ms = _figures_ms(operation, times if isinstance(times, list) else [times])
+            if figures_ms:
+                yield {**devices[device], "model": model, "batch_size": operation.batch_size, **figures_ms}
+
+
+def _figures_ms(operation: Operation, times: Sequence[float | None]) -> dict[str, str]:
+    """Return the time of each pass; of a recurrent layer the sum of all three is that of its forward-backward pass."""
+    named = dict(zip((Pass.FORWARD, Pass.BACKWARD_DATA, Pass.BACKWARD_WEIGHTS), times, strict=False))
+    if Pass.FORWARD_BACKWARD in operation.passes:
+        whole = None if None in times else math.fsum(time for time in times if time is not None)
+        named = {Pass.FORWARD: times[0], Pass.FORWARD_BACKWARD: whole}
+    return {f"{pass_.value}_ms": f"{time:.6g}" for pass_, time in named.items() if time is not None}
+
+
+def _row(name: str, table: Mapping[str, Any], row: Mapping[str, Any]) -> Reference:
+    given = {**table["definition"], **{key: row[key] for key in _DEFINED if key in row}}
+    definition = Definition(**given)
     return Reference(
         table=name,
         table_title=table["title"],
@@ -123,8 +163,7 @@ def _row(name: str, table: Mapping[str, Any], definition: Definition, row: Mappi
         definition=definition,
         device=row["device"],
         memory=row.get("memory"),
-        forward=_figure(row.get("forward_ms")),
-        forward_backward=_figure(row.get("forward_backward_ms")),
+        figures=tuple(_figures(row, definition)),
         details=row["details"],
         links=tuple(SourceLink(**link) for link in row.get("links", ())),
         caveat=row.get("caveat"),
@@ -132,6 +171,11 @@ def _row(name: str, table: Mapping[str, Any], definition: Definition, row: Mappi
     )
 
 
-def _figure(written: str | float | None) -> PublishedFigure | None:
-    # A mean alone is a number to YAML.
-    return None if written is None else parse_figure(str(written))
+def _figures(row: Mapping[str, Any], definition: Definition) -> Iterator[tuple[Pass, PublishedFigure]]:
+    for pass_ in Pass:
+        if (written := row.get(f"{pass_.value}_ms")) is not None:
+            # A mean alone is a number to YAML.
+            yield pass_, parse_figure(str(written))
+        elif (rate := row.get(f"{pass_.value}_images_per_s")) is not None:
+            mean_ms = definition.batch_size * 1e3 / rate
+            yield pass_, PublishedFigure(text=f"{mean_ms:.4g} ({rate} images/s)", mean_ms=mean_ms, sd_ms=None)

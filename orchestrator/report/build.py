@@ -21,7 +21,7 @@ from orchestrator.report.table import Row, Table
 from orchestrator.results import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from orchestrator.analysis.references import Reference
     from orchestrator.report.columns import Field
@@ -94,18 +94,34 @@ def _first_fields(entries: Sequence[Entry], *, wide: bool) -> tuple[Field, ...]:
 def _comparable(
     ours: Sequence[Entry], references: Sequence[Reference]
 ) -> tuple[tuple[Reference, ...], tuple[str, ...]]:
-    """Return the published rows of what was measured here, and a note for each table none of whose rows are."""
-    measured_here = {entry.definition.model for entry in ours}
+    """Return the published rows of what was measured here, and for each table why rows of it are left out.
+
+    A row belongs beside one of the same model at the same precision; how else two differ the notes say.
+    """
+    measured_here = {(entry.definition.model, entry.definition.precision) for entry in ours}
     if not measured_here:
         return tuple(references), ()
-    shown = tuple(each for each in references if each.definition.model in measured_here)
-    tables = {each.table: each for each in references}
-    for each in shown:
-        tables.pop(each.table, None)
-    return shown, tuple(
-        f"{each.table_title[:1].upper()}{each.table_title[1:]} is not shown: none of its rows is of what was measured."
-        for each in tables.values()
-    )
+    kept: list[Reference] = []
+    left_out: dict[str, list[Reference]] = {}
+    for each in references:
+        is_kept = (each.definition.model, each.definition.precision) in measured_here
+        (kept if is_kept else left_out.setdefault(each.table, [])).append(each)
+    shown = {each.table for each in kept}
+    models = {model for model, _ in measured_here}
+    told = (_why_left_out(rows, models, is_shown=rows[0].table in shown) for rows in left_out.values())
+    return tuple(kept), tuple(each for each in told if each is not None)
+
+
+def _why_left_out(rows: Sequence[Reference], models: Collection[str], *, is_shown: bool) -> str | None:
+    """Return why rows of a table are not shown; nothing of other models' rows where some are."""
+    title = rows[0].table_title
+    others = [each for each in rows if each.definition.model in models]
+    if others:
+        precisions = ", ".join(dict.fromkeys(each.definition.precision for each in others))
+        return f"{len(others)} rows of {title} are not shown: they are in {precisions}, and none of these rows is."
+    if is_shown:
+        return None
+    return f"{title[:1].upper()}{title[1:]} is not shown: none of its rows is of what was measured."
 
 
 def _with_frameworks(fields: tuple[Field, ...], entries: Sequence[Entry]) -> tuple[Field, ...]:

@@ -15,7 +15,7 @@ from workers.protocol import Pass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.analysis.references import Reference
+    from orchestrator.analysis.references import Definition, Reference
     from orchestrator.report.entries import Entry
     from orchestrator.results import Run
 
@@ -99,33 +99,40 @@ def _about_references(ours: Sequence[Entry], references: Sequence[Reference]) ->
     tables: dict[str, list[Reference]] = {}
     for reference in references:
         tables.setdefault(reference.table, []).append(reference)
-    return [line for one in tables.values() for line in (*_comparability(ours, one[0]), *_caveats(one))]
+    return [line for one in tables.values() for line in (*_comparability(ours, one), *_caveats(one))]
 
 
-def _comparability(ours: Sequence[Entry], reference: Reference) -> list[str]:
-    """Which of our rows are of the same work as the reference's, and how the others differ."""
-    definition = reference.definition
+def _comparability(ours: Sequence[Entry], table: Sequence[Reference]) -> list[str]:
+    """Which of our rows are of the same work as rows of the table, and how the others differ from the nearest."""
     by_difference: dict[str, list[int]] = {}
     for number, entry in enumerate(ours, start=1):
-        by_difference.setdefault(_difference(entry, reference), []).append(number)
-    same = by_difference.pop("", None)
-    kind = f"{definition.model}, batch {definition.batch_size}, {definition.precision}, fetch {definition.fetch}"
+        difference = min((_differences(entry, reference) for reference in table), key=len)
+        by_difference.setdefault(", ".join(difference), []).append(number)
+    same, title = by_difference.pop("", None), table[0].table_title
+    definitions = {reference.definition for reference in table}
     lines = []
     if same:
-        lines.append(f"{rows(same)}: same definition as {reference.table_title} ({kind}).")
+        kind = f" ({_in_words(next(iter(definitions)))})" if len(definitions) == 1 else ""
+        lines.append(f"{rows(same)}: same definition as {title if kind else f'rows of {title}'}{kind}.")
     lines.extend(
-        f"{rows(numbers)}: not the definition of {reference.table_title}: {difference}."
+        f"{rows(numbers)}: not the definition of {title}: {difference}."
         for difference, numbers in by_difference.items()
     )
     return lines
 
 
-def _difference(entry: Entry, reference: Reference) -> str:
-    return ", ".join(
-        f"{word} {getattr(entry.definition, name) or 'max'} (there {getattr(reference.definition, name)})"
+def _in_words(definition: Definition) -> str:
+    return f"{definition.model}, batch {definition.batch_size}, {definition.precision}, fetch {definition.fetch}"
+
+
+def _differences(entry: Entry, reference: Reference) -> tuple[str, ...]:
+    ours, theirs = entry.definition, reference.definition
+    found = tuple(
+        f"{word} {getattr(ours, name) or 'max'} (there {getattr(theirs, name)})"
         for name, word in _COMPARED
-        if getattr(entry.definition, name) != getattr(reference.definition, name)
+        if getattr(ours, name) != getattr(theirs, name)
     )
+    return found if theirs.beyond is None else (*found, f"a step there has {theirs.beyond} as well")
 
 
 def _caveats(references: Sequence[Reference]) -> list[str]:

@@ -15,8 +15,8 @@ from workers.ops.convolution import Convolution
 from workers.ops.gemm import Gemm
 from workers.protocol import Pass
 
-# Time and rate as DeepBench published them (results at da81ba7, V100 in float32), from which follows what it counts as the
-# work of a problem: milliseconds, TFLOP/s.
+# Time and rate as DeepBench published them (results at da81ba7, V100 in float32), from which follows what it counts as
+# the work of a problem: milliseconds, TFLOP/s.
 PUBLISHED = [
     ("gemm/m1760-n128-k1760-nn", Pass.FORWARD, 0.088, 9.01),
     ("gemm/m5124-n9124-k2560-tn", Pass.FORWARD, 17.542, 13.65),

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from orchestrator.analysis import references
 from orchestrator.errors import UsageError
+from workers import ops, works
+from workers.protocol import Pass
 
 
 def test_the_seed_is_there() -> None:
@@ -12,11 +16,7 @@ def test_the_seed_is_there() -> None:
 
 def test_the_seeds_rows_are_as_published() -> None:
     rows = references.load(["seed"])
-    shown = [
-        (row.device, row.memory, row.forward.text, row.forward_backward.text)
-        for row in rows
-        if row.forward is not None and row.forward_backward is not None
-    ]
+    shown = [(row.device, row.memory, *(figure.text for _, figure in row.figures)) for row in rows]
     assert shown == [
         ("Titan X", "12GB GDDR5", "70 +/- 0.1", "244 +/- 30"),
         ("K40c", "12GB GDDR5", "145 +/- 1.5", "480 +/- 48"),
@@ -43,10 +43,72 @@ def test_every_table_has_rows_with_figures_and_sources(name: str) -> None:
         assert row.table == name
         assert row.table_title
         assert row.source
-        assert row.forward or row.forward_backward
+        assert row.figures
+        assert row.details
         for link in row.links:
             assert link.text in row.details
             assert link.url.startswith("https://")
+
+
+def rows_of(table: str, **definition: object) -> list[references.Reference]:
+    return [
+        row
+        for row in references.load([table])
+        if all(getattr(row.definition, key) == value for key, value in definition.items())
+    ]
+
+
+def figures(row: references.Reference) -> dict[str, float]:
+    return {pass_.value: figure.mean_ms for pass_, figure in row.figures}
+
+
+def test_convnet_benchmarks_has_its_networks_and_its_layers() -> None:
+    found = references.load(["convnet-benchmarks"])
+    counts = Counter(row.definition.model for row in found)
+    assert counts == {"alexnet-owt": 13, "overfeat": 13, "vgg-a": 13, "googlenet-v1": 9} | {
+        f"convnet-l{number}": 8 for number in range(1, 6)
+    }
+    assert all(works.find(model) for model in counts)
+    (tensorflow,) = rows_of("convnet-benchmarks", model="vgg-a", framework="tensorflow")
+    assert (tensorflow.definition.batch_size, figures(tensorflow)) == (64, {"forward": 158, "forward_backward": 540})
+    (fbfft,) = rows_of("convnet-benchmarks", model="convnet-l2", framework="fbfft")
+    assert figures(fbfft) == {"forward": 27, "forward_backward": 27 + 45}
+
+
+def test_tf_cnn_benchmarks_rates_are_times_of_their_batch() -> None:
+    p100 = next(row for row in references.load(["tf_cnn_benchmarks"]) if row.device.startswith("Tesla P100"))
+    ((pass_, figure),) = p100.figures
+    assert (pass_, figure.text) == (Pass.FORWARD_BACKWARD, "171.4 (2987 images/s)")
+    assert figure.mean_ms == pytest.approx(512 / 2987 * 1e3)
+    assert p100.definition.beyond == "an optimiser's update"
+
+
+def test_deepbench_s_rows_are_its_training_set_on_thirteen_devices() -> None:
+    found = references.load(["deepbench"])
+    assert len({(row.device, row.definition.precision) for row in found}) == 13
+    assert set(ops.problems("deepbench-training")) <= {row.definition.model for row in found}
+    # 13 devices, of two of which no recurrent layers were published; a few sizes are not on every sheet.
+    assert len(found) == 3833
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "precision", "expected"),
+    [
+        ("gemm/m1760-n128-k1760-nn", "Tesla V100", "float16", {"forward": 0.031}),
+        (
+            "conv/w341-h79-c32-n32-k32-f10x5-p0x0-s2x2",
+            "Titan X (Maxwell)",
+            "float32",
+            {"forward": 4.832, "backward_data": 24.089, "backward_weights": 5.665},
+        ),
+        ("lstm/h512-b16-t25", "Tesla P100", "float32", {"forward": 1.478, "forward_backward": 1.478 + 1.688 + 0.213}),
+    ],
+)
+def test_deepbench_s_figures_are_as_published(
+    model: str, device: str, precision: str, expected: dict[str, float]
+) -> None:
+    (row,) = [row for row in rows_of("deepbench", model=model, precision=precision) if row.device == device]
+    assert figures(row) == pytest.approx(expected)
 
 
 def test_a_table_asked_for_twice_is_loaded_once() -> None:
