@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -219,6 +219,22 @@ def effective_flops(flop: int, step_ms: float) -> float:
     """
     _require_positive(flop=flop, step_ms=step_ms)
     return flop * 1000.0 / step_ms
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """Return the lower middle one of those that are known; ``None`` where none is."""
+    known = sorted(value for value in values if value is not None)
+    return known[(len(known) - 1) // 2] if known else None
+
+
+def roof_flops(intensity: float, peak_flops: float, bytes_per_s: float) -> float:
+    """Return the FLOP/s that a device attains at ``intensity`` FLOP for each byte moved: the roof of a roofline.
+
+    The lesser of what its arithmetic and its memory allow. Williams, Waterman, Patterson, "Roofline", CACM 52 (2009).
+    Raises ValueError where one of them is not positive.
+    """
+    _require_positive(intensity=intensity, peak_flops=peak_flops, bytes_per_s=bytes_per_s)
+    return min(peak_flops, intensity * bytes_per_s)
 
 
 def share_of_peak(flops: float, peak_flops: float) -> float:

@@ -170,6 +170,8 @@ def _pass_fields(pass_: Pass) -> tuple[Field, ...]:
         _rate(pass_, "images_per_s", "images/s", "1/s", _images_per_s),
         _tflops_field(pass_),
         _rate(pass_, "share_of_peak_percent", "share of peak (%)", "%", _share_of_peak_percent),
+        _evidence(pass_, "memory_gb_per_s", "memory peak (GB/s)", "GB/s", _memory_gb_per_s),
+        _rate(pass_, "share_of_roof_percent", "share of roof (%)", "%", _share_of_roof_percent),
     )
 
 
@@ -277,6 +279,29 @@ def _share_of_peak_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float |
     if not flop:
         return _why_no_flop(entry, pass_)
     return 100 * statistics.share_of_peak(statistics.effective_flops(flop, mean_ms), timing.peak_flops)
+
+
+def _memory_gb_per_s(timing: Timing) -> float | str:
+    return _why_no_memory(timing) if timing.copy_bytes_per_s is None else timing.copy_bytes_per_s / 1e9
+
+
+def _share_of_roof_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+    """Return the share of what the device attains with as many operations for each byte."""
+    timing, flop, intensity = entry.timing(pass_), entry.flop(pass_), entry.intensity(pass_)
+    if timing.peak_flops is None:
+        return _why_no_peak(timing)
+    if timing.copy_bytes_per_s is None:
+        return _why_no_memory(timing)
+    if not flop or intensity is None:
+        return _why_no_flop(entry, pass_)
+    roof = statistics.roof_flops(intensity, timing.peak_flops, timing.copy_bytes_per_s)
+    return 100 * statistics.effective_flops(flop, mean_ms) / roof
+
+
+def _why_no_memory(timing: Timing) -> str:
+    if timing.summary is None:
+        return "no peak was published"
+    return timing.copy_reason or "the memory's peak was not measured"
 
 
 def _why_no_flop(entry: Entry, pass_: Pass) -> str:

@@ -72,6 +72,8 @@ class Timing:
     summary: Summary | None = None
     peak_flops: float | None = None
     peak_reason: str | None = None
+    copy_bytes_per_s: float | None = None
+    copy_reason: str | None = None
     #: How often it was tried; ``None`` where it was never to be.
     attempts: int | None = None
     #: The batch that was measured, where it was searched for and found.
@@ -162,6 +164,14 @@ class Entry:
         except works.UNKNOWN:
             return None
         return None if batch_size is None else work.flop(batch_size, pass_)
+
+    def intensity(self, pass_: Pass) -> float | None:
+        """Return the operations for each byte that a step moves at the least; ``None`` where either is not known."""
+        flop, batch_size = self.flop(pass_), self.batch_size(pass_)
+        if not flop or batch_size is None:
+            return None
+        itemsize = Precision(self.definition.precision).itemsize
+        return flop / works.find(self.definition.model).bytes(batch_size, pass_, itemsize)
 
     def facts(self) -> tuple[tuple[str, CellValue], ...]:
         """Return what identifies the entry, by name, for machines."""
@@ -291,8 +301,10 @@ def _timing(run: Run, pool: PooledCase, floors: Sequence[NoiseFloor]) -> Timing:
         verdict=verdict,
         reason=_why_doubtful(pool, verdict),
         summary=summary,
-        peak_flops=_middle([result.peak_flops for result in measured]),
+        peak_flops=statistics.middle(result.peak_flops for result in measured),
         peak_reason=_first(result.peak_reason for result in measured),
+        copy_bytes_per_s=statistics.middle(result.copy_bytes_per_s for result in measured),
+        copy_reason=_first(result.copy_reason for result in measured),
         batch_size=measured[-1].batch_size,
         doubts=tuple({doubt.text: doubt for result in measured for doubt in result.doubts}.values()),
         processes=count,
@@ -305,11 +317,6 @@ def _timing(run: Run, pool: PooledCase, floors: Sequence[NoiseFloor]) -> Timing:
 
 def _first(reasons: Iterable[str | None]) -> str | None:
     return next((reason for reason in reasons if reason), None)
-
-
-def _middle(values: Sequence[float | None]) -> float | None:
-    known = sorted(value for value in values if value is not None)
-    return known[(len(known) - 1) // 2] if known else None
 
 
 def _why_doubtful(pool: PooledCase, verdict: Verdict) -> str | None:

@@ -656,3 +656,14 @@ def test_rows_of_other_runs_stand_below_and_say_whose_they_are() -> None:
         "Row 2: theirs, run 80bb02, 2026-11-23 14:03 UTC."
     ]
     assert not [note for note in table.notes if "90cc03" in note]
+
+
+def test_the_share_of_the_roof_is_of_what_memory_or_arithmetic_allow() -> None:
+    workload = a_workload(model="gemm/m10-n10-k10-nn", batch_size=1)
+    # 2,000 FLOP over 1,200 bytes: 1e9 bytes a second allow 1.67 GFLOP/s, whatever the peak; 1 GFLOP/s is 60 % of that.
+    case = a_case_result(a_case(workload=workload), samples_ms=(0.002, 0.002), peak_flops=1e12, copy_bytes_per_s=1e9)
+    table = build_table(a_run(case), wide=True)
+    assert only(table, "forward_share_of_roof_percent").value == pytest.approx(60)
+    assert only(table, "forward_memory_gb_per_s").value == pytest.approx(1)
+    old = build_table(a_run(a_case_result(a_case(workload=workload), peak_flops=1e12)), wide=True)
+    assert only(old, "forward_share_of_roof_percent").reason == "the memory's peak was not measured"

@@ -15,12 +15,13 @@ from orchestrator.analysis import references
 from orchestrator.errors import UsageError
 from orchestrator.report.build import build_table
 from orchestrator.report.plots.bars import MOST_ROWS, bars
+from orchestrator.report.plots.roofline import roofline
 from orchestrator.report.plots.samples import samples
 from orchestrator.report.plots.scaling import scaling
 from orchestrator.report.plots.style import forms, written
 from tests.builders import a_case, a_device, a_telemetry, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_lab_run, a_run, both_passes
-from workers.protocol import Verdict
+from workers.protocol import Precision, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,3 +188,43 @@ def test_the_same_picture_is_the_same_bytes() -> None:
     for form in forms():
         assert written(bars(run), form) == written(bars(run), form)
     assert written(bars(run), "png").startswith(b"\x89PNG")
+
+
+# --- roofline ----------------------------------------------------------------------------------------------------
+
+
+def a_roof_case(device: str = "h", model: str = "gemm/m1000-n1000-k1000-nn", **given: object) -> CaseResult:
+    peaks: dict[str, object] = {"samples_ms": (1.0, 1.0), "peak_flops": 4e12, "copy_bytes_per_s": 1e10}
+    case = a_case(a_device(device), a_workload(model=model, batch_size=1))
+    return a_case_result(case, **{**peaks, **given})
+
+
+def test_a_roof_rises_with_the_memory_s_speed_and_ends_at_the_peak() -> None:
+    (axes,) = roofline(a_run(a_roof_case())).axes
+    roof, point, *_ = axes.lines
+    assert max(ys(roof)) == pytest.approx(4.0)
+    # 400 FLOP for each byte is where both are equally busy.
+    assert all(y == pytest.approx(min(4.0, x * 1e10 / 1e12)) for x, y in zip(xs(roof), ys(roof), strict=True))
+    # 2 m n k over the bytes of three square matrices; 2 GFLOP in 1 ms.
+    assert xs(point) == pytest.approx([2e9 / 12e6])
+    assert ys(point) == pytest.approx([2.0])
+
+
+def test_each_device_has_a_picture_and_each_precision_a_roof() -> None:
+    half = replace(a_roof_case(), case=a_case(a_device("h"), a_workload(precision=Precision.BFLOAT16, batch_size=1)))
+    figure = roofline(a_run(a_roof_case(), half, a_roof_case("i")))
+    assert len(figure.axes) == 2
+    shown = words(figure)
+    assert "float32: 4 TFLOP/s, 10 GB/s" in shown
+    assert "bfloat16: 4 TFLOP/s, 10 GB/s" in shown
+    assert "gemm/m1000-n1000-k1000-nn" in shown
+
+
+def test_without_both_peaks_there_is_nothing_to_draw() -> None:
+    for missing in ({"peak_flops": None}, {"copy_bytes_per_s": None}, {"samples_ms": ()}):
+        with pytest.raises(UsageError, match="no device of run 7f3a9c has a figure with both peaks"):
+            roofline(a_run(a_roof_case(**missing)))
+    with pytest.raises(UsageError, match="no device"):
+        roofline(a_run(a_roof_case(model="alexnet/pool1")))
+    with pytest.raises(UsageError, match="13 devices do not fit"):
+        roofline(a_run(*(a_roof_case(f"h{number}") for number in range(13))))

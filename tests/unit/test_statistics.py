@@ -7,6 +7,8 @@ import pytest
 from orchestrator.analysis.statistics import (
     effective_flops,
     images_per_s,
+    middle,
+    roof_flops,
     share_of_peak,
     student_t_975,
     summarise,
@@ -83,6 +85,19 @@ def test_rates() -> None:
     assert images_per_s(128, 64.0) == 2000.0
     assert effective_flops(3_000_000, 1.5) == 2e9
     assert share_of_peak(2e9, 8e9) == 0.25
+
+
+def test_a_roof_is_the_lesser_of_what_memory_and_arithmetic_allow() -> None:
+    assert roof_flops(2.0, 1e12, 1e10) == 2e10
+    assert roof_flops(1e6, 1e12, 1e10) == 1e12
+    with pytest.raises(ValueError, match="intensity"):
+        roof_flops(0.0, 1e12, 1e10)
+
+
+def test_the_middle_is_of_what_is_known() -> None:
+    assert middle([None, 3.0, 1.0, 2.0]) == 2.0
+    assert middle([4.0, 1.0]) == 1.0
+    assert middle([None]) is None
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])

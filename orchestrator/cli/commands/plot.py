@@ -25,6 +25,8 @@ class Kind(str, enum.Enum):
     SAMPLES = "samples"
     #: Images a second against the batch.
     SCALING = "scaling"
+    #: FLOP/s under what each device attains.
+    ROOFLINE = "roofline"
 
 
 Output = Annotated[
@@ -40,7 +42,7 @@ def plot(
     only: options.Only = None,
     store: options.StoreUrl = None,
 ) -> None:
-    """Draw a run: bars with intervals, one case's steps with telemetry, or images a second by batch."""
+    """Draw a run: bars with intervals, one case's steps, images a second by batch, or each device's roofline."""
     from orchestrator.cli.pictures import form_of, write
     from orchestrator.cli.sides import sides
 
@@ -69,6 +71,10 @@ def _figure(run: Run, kind: Kind) -> Figure:
         from orchestrator.report.plots.scaling import scaling
 
         return scaling(run)
+    if kind is Kind.ROOFLINE:
+        from orchestrator.report.plots.roofline import roofline
+
+        return roofline(run)
     if kind is Kind.SAMPLES:
         from orchestrator.report.plots.samples import samples
 
