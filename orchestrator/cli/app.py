@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: The order in which a newcomer needs them; a command that is not named here comes after these.
 ORDER: Final = (
     "init", "check", "devices", "plan", "run", "runs", "show", "resume", "rerun", "compare", "baseline", "noise",
-    "trend", "plot", "report", "export", "import_",
+    "trend", "tune", "plot", "report", "export", "import_",
     "env", "models", "operations", "quarantine", "cluster",
 )  # fmt: skip
 

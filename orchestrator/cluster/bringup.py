@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import secrets
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cluster.driver import LOOPBACK, OBJECT_STORE_BYTES, Entrance, TlsFiles
+from orchestrator.cluster.driver import LOOPBACK, OBJECT_STORE_BYTES, Entrance, TlsFiles, process_token
 from orchestrator.errors import ClusterError
 from workers.orders import CA_FILE, CERTIFICATE_FILE, HOST_LABEL, KEY_FILE, StartRay
 
@@ -51,7 +50,7 @@ class BringUp:
         self._cluster = cluster
         self._limits = limits
         self._stage = stage
-        self._token = secrets.token_hex(32)
+        self._token = process_token()
         self._authority = _authority() if cluster.tls else None
         self._head: RayStarted | None = None
         self._ip = LOOPBACK

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
+import secrets
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -40,6 +42,15 @@ NODES_TIMEOUT_S: Final = 10.0
 #: Where Ray listens when no other machine takes part. It replaces 127.0.0.1 by the machine's outward address, which may
 #: change while a laptop moves; this one it keeps.
 LOOPBACK: Final = "127.0.0.2"
+
+
+@functools.cache
+def process_token() -> str:
+    """Return the token of the clusters that this process brings up, the same for all of them.
+
+    Ray reads a token once in a process, and would come to the next cluster with that of the last.
+    """
+    return secrets.token_hex(32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from orchestrator.cluster.driver import (
     hush,
     live_nodes,
     load_ray,
+    process_token,
 )
 from orchestrator.errors import ClusterError, last_line
 from workers import codec
@@ -81,7 +81,7 @@ class LocalCluster:
         token_file = folder.path / "token"
         with _removed_at_end(folder), environment({"RAY_AUTH_TOKEN_PATH": str(token_file)}):
             await asyncio.to_thread(self.preload)
-            _write_secret(token_file, secrets.token_hex(32))
+            _write_secret(token_file, process_token())
             # Ray opens its own folder to every user; the token lies outside it, where only we may look.
             address, node = await asyncio.to_thread(_start_ray, folder.path / "ray", devices)
             hosts = dict.fromkeys((self._host, *(device.host for device in devices)), node)

@@ -143,3 +143,28 @@ def test_a_probe_that_fails_is_an_error_with_the_command_to_see_it(monkeypatch: 
     with pytest.raises(ClusterError, match="probe of this machine failed") as caught:
         asyncio.run(LocalCluster("localhost").survey(install=False))
     assert "workers.probe" in (caught.value.remedy or "")
+
+
+_TWICE = """
+import asyncio
+from orchestrator.cluster.local import LocalCluster
+from tests.builders import a_device
+
+async def main():
+    for _ in range(2):
+        async with LocalCluster("localhost").running([a_device()]) as handle:
+            print(len(handle.nodes), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_one_process_can_have_one_cluster_after_another() -> None:
+    """`rerun:` and `muster tune` do; Ray reads its token once in a process."""
+    root = Path(__file__).parents[2]
+    clean = {name: value for name, value in environment().items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", _TWICE], capture_output=True, text=True, env=clean, cwd=root, timeout=150
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "1"]
