@@ -164,8 +164,8 @@ def _notes(tuned: Sequence[Tuned], steps: int) -> tuple[str, ...]:
         )
         processes, combinations = sum(each.processes for each in tuned), sum(each.tried for each in tuned)
         said.append(
-            f"It took {processes} processes where the sweep takes {combinations}: with short steps, starting these is what"
-            " takes the time."
+            f"It took {processes} processes where the sweep takes {combinations}: where steps are short, starting these"
+            " is what takes the time."
         )
     failed = sum(each.failed for each in tuned)
     if failed:
