@@ -22,6 +22,7 @@ from pathlib import Path
 
 from workers.codec import event_from_json, to_json
 from workers.protocol import (
+    NETWORK_PASSES,
     AttemptRequest,
     Case,
     Device,
@@ -60,34 +61,37 @@ class Pair:
 def seed_ms(pass_: Pass, batch_size: int, steps: int, cores: tuple[int, ...]) -> list[float]:
     command = [sys.executable, str(ROOT / "benchmarks" / "seed_protocol.py"), "--pass", pass_.value]
     command += ["--batch-size", str(batch_size), "--steps", str(steps), "--threads", str(len(cores))]
-    ms: list[float] = json.loads(_output(command))["ms"]
+    ms: list[float] = json.loads(output(command))["ms"]
     return ms
 
 
 def muster_ms(pass_: Pass, batch_size: int, steps: int, cores: tuple[int, ...]) -> list[float]:
-    request = to_json(_request(pass_, batch_size, steps, cores))
+    return child(Workload(model="alexnet", pass_=pass_, batch_size=batch_size, fetch=Fetch.HOST), steps, cores)[0]
+
+
+def child(workload: Workload, steps: int, cores: tuple[int, ...]) -> tuple[list[float], Finished]:
+    """Run muster's measuring child; return its counted steps, milliseconds, and its last word."""
     ms: list[float] = []
-    verdict, reason = None, None
-    for line in _output([sys.executable, "-m", "workers.child"], request + "\n").splitlines():
+    finished = None
+    for line in output([sys.executable, "-m", "workers.child"], to_json(_request(workload, steps, cores))).splitlines():
         event = event_from_json((PhaseEntered, Started, SampleBatch, Finished), line)
         if isinstance(event, SampleBatch) and not event.warmup:
             ms += event.ms
         elif isinstance(event, Finished):
-            verdict, reason = event.verdict, event.reason
-    if verdict is not Verdict.OK or len(ms) != steps:
-        raise SystemExit(f"the child ended {verdict} after {len(ms)} of {steps} steps: {reason}")
-    return ms
+            finished = event
+    if finished is None or finished.verdict is not Verdict.OK or len(ms) != steps:
+        raise SystemExit(f"the child ended with {finished} after {len(ms)} of {steps} steps")
+    return ms, finished
 
 
-def _request(pass_: Pass, batch_size: int, steps: int, cores: tuple[int, ...]) -> AttemptRequest:
+def _request(workload: Workload, steps: int, cores: tuple[int, ...]) -> AttemptRequest:
     device = Device(host="localhost", selector="cpu", kind=DeviceKind.CPU, name="this CPU", cores=cores)
-    workload = Workload(model="alexnet", pass_=pass_, batch_size=batch_size, fetch=Fetch.HOST)
     sampling = Sampling(warmup=WARMUP_STEPS, min_steps=steps, max_steps=steps)
-    case = Case(key=f"fidelity-{pass_.value}", device=device, workload=workload, sampling=sampling)
+    case = Case(key="fidelity", device=device, workload=workload, sampling=sampling)
     return AttemptRequest(run_id="fidelity", case=case, attempt=1, start_timeout_s=TIMEOUT_S, case_timeout_s=TIMEOUT_S)
 
 
-def _output(command: list[str], given: str = "") -> str:
+def output(command: list[str], given: str = "") -> str:
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     done = subprocess.run(
         command, input=given, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -126,11 +130,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--pass", dest="passes", choices=[each.value for each in Pass], action="append")
+    parser.add_argument("--pass", dest="passes", choices=[each.value for each in NETWORK_PASSES], action="append")
     given = parser.parse_args()
     cores = tuple(sorted(os.sched_getaffinity(0)))
     passes = {}
-    for pass_ in [Pass(value) for value in given.passes or [each.value for each in Pass]]:
+    for pass_ in [Pass(value) for value in given.passes or [each.value for each in NETWORK_PASSES]]:
         pairs = []
         for number in range(given.pairs):
             start = time.monotonic()

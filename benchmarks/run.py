@@ -32,6 +32,7 @@ FULL = {
     "lab_bringup": ["--hosts", "1", "8", "--rounds", "3"],
     "lab_idle": ["--hosts", "2", "8", "16", "--cases", "8"],
     "telemetry": ["--pairs", "50"],
+    "works": ["--pairs", "3"],
 }
 QUICK = {
     "fidelity": ["--pairs", "1", "--steps", "5"],
@@ -41,6 +42,7 @@ QUICK = {
     "lab_bringup": ["--hosts", "1", "2", "--rounds", "1"],
     "lab_idle": ["--hosts", "2", "4", "--cases", "3"],
     "telemetry": ["--pairs", "2", "--seconds", "1"],
+    "works": ["--pairs", "1", "--steps", "4"],
 }
 
 
@@ -96,6 +98,7 @@ def page(found: dict[str, dict[str, Any]], arguments: dict[str, list[str]]) -> s
         lab_bringup(found["lab_bringup"]),
         lab_idle(found["lab_idle"], found["overhead"]),
         telemetry(found["telemetry"]),
+        works(found["works"]),
         "## As printed",
         *(
             f"`python benchmarks/{name}.py {' '.join(arguments[name])}`\n\n```json\n{json.dumps(data, indent=2)}\n```"
@@ -145,6 +148,39 @@ def telemetry(data: dict[str, Any]) -> str:
                 f" {share(row, 'nothing')} |"
                 for name, row in data["cases"].items()
             ),
+        ]
+    )
+
+
+def works(data: dict[str, Any]) -> str:
+    """Frameworks and operations against the same bare, networks' shares of the peak, tuned against default."""
+    tuned = data["tuned"]
+    return "\n".join(
+        [
+            "## Frameworks, operations, networks",
+            "",
+            "The median step of muster's measuring child over that of a plain script of the same framework,",
+            "alternating in fresh processes; AlexNet at batch 32. Aim: 0.97 to 1.03.",
+            "",
+            "| | Plain script (ms) | muster (ms) | Ratio |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {row['ms'][0]:.2f} | {row['ms'][1]:.2f} | {row['ratio']:.3f} ({row['min']:.3f} to"
+                f" {row['max']:.3f}) |"
+                for name, row in data["fidelity"].items()
+            ),
+            "",
+            "What each network reaches of a large matrix product in the same process, TensorFlow, float32, batch 8.",
+            "",
+            "| | Step (ms) | TFLOP/s | Share of peak |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {row['ms']:.1f} | {row['tflops']:.3f} | {100 * (row['share_of_peak'] or 0):.0f} % |"
+                for name, row in data["shares"].items()
+            ),
+            "",
+            f"AlexNet forward, {tuned['tuned']} (as `muster tune` found it) against {tuned['default']} (the seed's):"
+            f" {tuned['ratio']:.2f} times as many images a second ({tuned['min']:.2f} to {tuned['max']:.2f}).",
         ]
     )
 

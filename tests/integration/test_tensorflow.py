@@ -148,7 +148,11 @@ def test_every_model_gives_a_gradient_for_every_parameter(tensorflow: Framework,
     model = models.get(name)
     step = tensorflow.build(model, a_workload(pass_=Pass.FORWARD_BACKWARD, batch_size=1), this_cpu())
     found = [gradient.shape for gradient in step.outputs()]
-    assert found == [parameter.shape for placed in model.placed() for parameter in placed.parameters]
+    of_the_input = [(1, *model.input_shape)] if model.wants_input_gradient else []
+    assert found == [
+        *(parameter.shape for placed in model.placed() for parameter in placed.parameters),
+        *of_the_input,
+    ]
     assert all(np.isfinite(gradient).all() for gradient in step.outputs())
 
 
