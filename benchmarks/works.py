@@ -24,16 +24,16 @@ from workers import frameworks, models, works
 from workers.protocol import Compiler, Pass, Precision, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: What plain.py calls a work, and muster.
+#: What plain.py calls a work, and muster; and how many times as many steps it takes to know its time.
 WORKS = {
-    "alexnet forward": ("alexnet", "alexnet", Pass.FORWARD),
-    "alexnet forward_backward": ("alexnet", "alexnet", Pass.FORWARD_BACKWARD),
-    "gemm": ("gemm", "gemm/m1760-n128-k1760-nn", Pass.FORWARD),
-    "conv": ("conv", "conv/w28-h28-c192-n16-k32-f5x5-p2x2-s1x1", Pass.FORWARD),
+    "alexnet forward": ("alexnet", "alexnet", Pass.FORWARD, 1),
+    "alexnet forward_backward": ("alexnet", "alexnet", Pass.FORWARD_BACKWARD, 1),
+    "gemm": ("gemm", "gemm/m1760-n128-k1760-nn", Pass.FORWARD, 30),
+    "conv": ("conv", "conv/w28-h28-c192-n16-k32-f5x5-p2x2-s1x1", Pass.FORWARD, 10),
 }
 BATCH_SIZE = 32
 
@@ -46,20 +46,20 @@ SHARE_BATCH = 8
 
 
 def plain_ms(framework: str, name: str, steps: int, cores: tuple[int, ...]) -> float:
-    work, _, pass_ = WORKS[name]
+    work, _, pass_, factor = WORKS[name]
     command = [sys.executable, str(ROOT / "benchmarks" / "plain.py"), "--framework", framework, "--work", work]
-    command += ["--pass", pass_.value, "--batch-size", str(BATCH_SIZE), "--steps", str(steps)]
+    command += ["--pass", pass_.value, "--batch-size", str(BATCH_SIZE), "--steps", str(factor * steps)]
     ms: list[float] = json.loads(output([*command, "--threads", str(len(cores))]))["ms"]
     return statistics.median(ms)
 
 
 def muster_ms(framework: str, name: str, steps: int, cores: tuple[int, ...]) -> float:
-    _, model, pass_ = WORKS[name]
+    _, model, pass_, factor = WORKS[name]
     batch_size = works.find(model).batch_size or BATCH_SIZE
     # JAX's users compile the whole step.
     compiler = Compiler.XLA if framework == "jax" else Compiler.NONE
     workload = Workload(model=model, pass_=pass_, batch_size=batch_size, framework=framework, compiler=compiler)
-    return statistics.median(child(workload, steps, cores)[0])
+    return statistics.median(child(workload, factor * steps, cores)[0])
 
 
 def in_pairs(pairs: int, one: Callable[[], float], other: Callable[[], float]) -> dict[str, Any]:
@@ -81,9 +81,9 @@ def in_pairs(pairs: int, one: Callable[[], float], other: Callable[[], float]) -
     }
 
 
-def fidelity(pairs: int, steps: int, cores: tuple[int, ...]) -> dict[str, Any]:
+def fidelity(names: Iterable[str], pairs: int, steps: int, cores: tuple[int, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for framework in frameworks.names():
+    for framework in names:
         if frameworks.load(framework).available() is not None:
             continue
         for name in WORKS:
@@ -130,12 +130,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--only", choices=["fidelity", "shares", "tuned"], action="append")
+    parser.add_argument("--framework", choices=frameworks.names(), action="append")
     given = parser.parse_args()
     cores = tuple(sorted(os.sched_getaffinity(0)))
     wanted = given.only or ["fidelity", "shares", "tuned"]
     found: dict[str, Any] = {"benchmark": "works", "pairs": given.pairs, "steps": given.steps, "cores": len(cores)}
     if "fidelity" in wanted:
-        found["fidelity"] = fidelity(given.pairs, given.steps, cores)
+        found["fidelity"] = fidelity(given.framework or frameworks.names(), given.pairs, given.steps, cores)
     if "shares" in wanted:
         found["shares"] = shares(max(given.steps // 4, 3), cores)
     if "tuned" in wanted:

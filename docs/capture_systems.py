@@ -2,8 +2,8 @@
 
     python docs/capture_systems.py --only deepbench
 
-Each is run as it stands, on this machine, and its table becomes ``docs/examples/NAME.md``, with the command above it. On
-a quiet machine, for the figures are what people will read; half an hour for all of them on two cores.
+Each is run as it stands, on this machine; its table becomes ``docs/examples/NAME.md``, with the command above it. Do it
+on a quiet machine, for the figures are what people will read; half an hour for all of them on two cores.
 """
 
 from __future__ import annotations
