@@ -28,7 +28,7 @@ from workers.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from orchestrator.analysis.pooling import PooledCase
     from orchestrator.analysis.references import PublishedFigure, Reference
@@ -252,7 +252,7 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
     by_pass = {pool.workload.pass_: _with_tries(_timing(run, pool, floors), pool) for pool in pools}
     cases = tuple(case for pool in pools for case in pool.cases)
     not_asked = Timing(text=NOT_ASKED, reason="this pass was not asked for")
-    has = _passes_of(workload)
+    has = _passes_of(workload.model)
     said = (*_details(run, device, workload, cases, by_pass), *_processes(by_pass), *_tries(by_pass))
     return Entry(
         kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
@@ -269,9 +269,9 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
     )
 
 
-def _passes_of(workload: Workload) -> tuple[Pass, ...]:
+def _passes_of(model: str) -> tuple[Pass, ...]:
     try:
-        return works.find(workload.model).passes
+        return works.find(model).passes
     except works.UNKNOWN:
         return NETWORK_PASSES
 
@@ -506,11 +506,19 @@ def _published_entry(reference: Reference) -> Entry:
             framework=definition.framework,
             fetch=definition.fetch,
         ),
-        by_pass=tuple((pass_, _published_timing(reference.figure(pass_))) for pass_ in Pass),
+        by_pass=tuple(_published_passes(reference)),
         details=reference.details,
         framework=_SPELLINGS.get(definition.framework, definition.framework),
         links=tuple(Link(text=link.text, url=link.url) for link in reference.links),
     )
+
+
+def _published_passes(reference: Reference) -> Iterator[tuple[Pass, Timing]]:
+    has = _passes_of(reference.definition.model)
+    for pass_ in Pass:
+        figure = reference.figure(pass_)
+        is_possible = pass_ in has or figure is not None
+        yield pass_, _published_timing(figure) if is_possible else _NO_SUCH_PASS
 
 
 def _published_timing(figure: PublishedFigure | None) -> Timing:

@@ -129,6 +129,20 @@ def test_operations_have_a_column_for_each_of_their_passes_with_its_rate() -> No
     assert table.notes[-1] == "The seed's table is not shown: none of its rows is of what was measured."
 
 
+def test_a_published_operation_has_no_more_passes_than_the_operation() -> None:
+    run = a_run(a_part("gemm/m1760-n16-k1760-nn", Pass.FORWARD))
+    table = build_table(run, references=references.load(["deepbench"]))
+    assert len(table.rows) == 1 + 11  # in float32
+    keys = [column.key for column in table.columns]
+    assert "backward_data_ms" not in keys
+    shown = dict(zip(keys, table.rows[1].cells, strict=True))
+    assert (shown["device"].text, shown["forward_ms"].value) == ("Titan X (Maxwell)", 0.182)
+    assert shown["forward_effective_tflops"].value == pytest.approx(0.5446, rel=1e-3)
+    assert table.notes[-1] == (
+        "2 rows of DeepBench's training results are not shown: they are in float16, and none of these rows is."
+    )
+
+
 def test_layers_stand_beside_whole_networks_under_the_network_s_columns() -> None:
     run = a_run(
         a_case_result(a_case(workload=a_workload(batch_size=16))),
