@@ -140,8 +140,7 @@ def _rows_by_operation(
         operation = ops.get(model)
         for device, times in by_device.items():
             figures_ms = _figures_ms(operation, times if isinstance(times, list) else [times])
-            if figures_ms:
-                yield {**devices[device], "model": model, "batch_size": operation.batch_size, **figures_ms}
+            yield {**devices[device], "model": model, "batch_size": operation.batch_size, **figures_ms}
 
 
 def _figures_ms(operation: Operation, times: Sequence[float | None]) -> dict[str, str]:

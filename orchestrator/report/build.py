@@ -13,11 +13,12 @@ from orchestrator.report.columns import (
     seed_fields,
     wide_fields,
     with_parts,
+    work_field,
 )
 from orchestrator.report.entries import measured, passes_of, published
 from orchestrator.report.figures import rows
 from orchestrator.report.notes import notes
-from orchestrator.report.table import Row, Table
+from orchestrator.report.table import Row, RowKind, Table
 from orchestrator.results import RunState
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def _first_fields(entries: Sequence[Entry], *, wide: bool) -> tuple[Field, ...]:
     passes = passes_of(entries)
     if any(entry.is_part for entry in entries):
         return with_parts(passes, wide=wide)
-    return seed_fields(passes)
+    fields = seed_fields(passes)
+    # A published row's details do not say of which network it is.
+    is_told = len({entry.definition.model for entry in entries if entry.kind is RowKind.REFERENCE}) > 1
+    return (*fields[:3], work_field(), *fields[3:]) if is_told else fields
 
 
 def _comparable(

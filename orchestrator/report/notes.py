@@ -106,7 +106,8 @@ def _comparability(ours: Sequence[Entry], table: Sequence[Reference]) -> list[st
     """Which of our rows are of the same work as rows of the table, and how the others differ from the nearest."""
     by_difference: dict[str, list[int]] = {}
     for number, entry in enumerate(ours, start=1):
-        difference = min((_differences(entry, reference) for reference in table), key=len)
+        of_its_model = [each for each in table if each.definition.model == entry.definition.model] or table
+        difference = min((_differences(entry, reference) for reference in of_its_model), key=len)
         by_difference.setdefault(", ".join(difference), []).append(number)
     same, title = by_difference.pop("", None), table[0].table_title
     definitions = {reference.definition for reference in table}

@@ -665,5 +665,7 @@ def test_the_share_of_the_roof_is_of_what_memory_or_arithmetic_allow() -> None:
     table = build_table(a_run(case), wide=True)
     assert only(table, "forward_share_of_roof_percent").value == pytest.approx(60)
     assert only(table, "forward_memory_gb_per_s").value == pytest.approx(1)
+    pool = a_case_result(a_case(workload=a_workload(model="alexnet/pool1")), peak_flops=1e12, copy_bytes_per_s=1e9)
+    assert only(build_table(a_run(pool), wide=True), "forward_share_of_roof_percent").reason == "it multiplies nothing"
     old = build_table(a_run(a_case_result(a_case(workload=workload), peak_flops=1e12)), wide=True)
     assert only(old, "forward_share_of_roof_percent").reason == "the memory's peak was not measured"

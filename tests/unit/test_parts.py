@@ -12,11 +12,12 @@ from orchestrator.config.load import load_text
 from orchestrator.config.sweep import expand
 from orchestrator.errors import ConfigError, ExitCode
 from orchestrator.report.build import build_table
+from orchestrator.report.workloads import in_words
 from tests.builders import a_case, a_workload
 from tests.goldens import assert_golden
 from tests.runs import a_case_result, a_run
 from workers import models, ops
-from workers.protocol import Pass
+from workers.protocol import OneDnn, Pass, Precision
 
 if TYPE_CHECKING:
     from orchestrator.config.sweep import SweptWorkload
@@ -141,6 +142,47 @@ def test_a_published_operation_has_no_more_passes_than_the_operation() -> None:
     assert table.notes[-1] == (
         "2 rows of DeepBench's training results are not shown: they are in float16, and none of these rows is."
     )
+
+
+def test_rows_of_other_networks_are_left_out_without_a_word_where_some_are_shown() -> None:
+    run = a_run(a_case_result(a_case(workload=a_workload(model="vgg-a", batch_size=64))))
+    table = build_table(run, references=references.load(["convnet-benchmarks"]))
+    assert len(table.rows) == 1 + 11  # two of its thirteen are in float16
+    assert [note for note in table.notes if "not shown" in note] == [
+        "2 rows of convnet-benchmarks' table are not shown: they are in float16, and none of these rows is."
+    ]
+    run = a_run(
+        *(
+            a_case_result(a_case(workload=a_workload(model="vgg-a", batch_size=64, precision=precision)))
+            for precision in (Precision.FLOAT32, Precision.FLOAT16)
+        )
+    )
+    table = build_table(run, references=references.load(["convnet-benchmarks"]))
+    assert len(table.rows) == 2 + 13
+    assert not [note for note in table.notes if "not shown" in note]
+    assert "Row 1: same definition as rows of convnet-benchmarks' table." in table.notes
+    assert any(note.startswith("Row 2: not the definition") and "framework" in note for note in table.notes)
+
+
+def test_published_rows_of_several_networks_say_which_and_rows_are_held_against_their_own() -> None:
+    run = a_run(
+        a_case_result(a_case(workload=a_workload(model="vgg-a", batch_size=64))),
+        a_case_result(a_case(workload=a_workload(model="convnet-l1"))),
+    )
+    table = build_table(run, references=references.load(["convnet-benchmarks"]))
+    place = [column.heading for column in table.columns].index("Work")
+    assert [row.cells[place].text for row in table.rows] == [
+        "vgg-a", "convnet-l1", *["vgg-a"] * 11, *["convnet-l1"] * 8,
+    ]  # fmt: skip
+    differs = next(note for note in table.notes if note.startswith("Row 2:"))
+    assert differs.startswith("Row 2: not the definition of convnet-benchmarks' table: framework tensorflow (there")
+
+
+def test_a_part_in_words_has_its_own_sizes() -> None:
+    assert in_words(a_workload(model="gemm/m1-n1-k1-nn", batch_size=1)) == "gemm/m1-n1-k1-nn forward float32 NHWC"
+    one = in_words(a_workload(model="alexnet/conv1", threads=1, onednn=OneDnn.OFF, framework="torch"))
+    assert one == "alexnet/conv1 forward batch 128 float32 NHWC torch oneDNN off 1 thread"
+    assert in_words(a_workload(threads=2)).endswith("NHWC 2 threads")
 
 
 def test_layers_stand_beside_whole_networks_under_the_network_s_columns() -> None:

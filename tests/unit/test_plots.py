@@ -220,6 +220,13 @@ def test_each_device_has_a_picture_and_each_precision_a_roof() -> None:
     assert "gemm/m1000-n1000-k1000-nn" in shown
 
 
+def test_many_points_are_not_named_and_what_nobody_knows_is_no_point() -> None:
+    cases = [a_roof_case(model=f"gemm/m{number}-n1000-k1000-nn") for number in range(100, 115)]
+    (axes,) = roofline(a_run(*cases, a_roof_case(model="lenet"))).axes
+    assert len([line for line in axes.lines if len(xs(line)) == 1]) == 15
+    assert not axes.texts
+
+
 def test_without_both_peaks_there_is_nothing_to_draw() -> None:
     for missing in ({"peak_flops": None}, {"copy_bytes_per_s": None}, {"samples_ms": ()}):
         with pytest.raises(UsageError, match="no device of run 7f3a9c has a figure with both peaks"):

@@ -15,7 +15,7 @@ from orchestrator.report.tuning import Candidate, Objective, Tuned, group_of, me
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_telemetry, a_workload
 from tests.runs import a_case_result
-from workers.protocol import Pass, Precision
+from workers.protocol import Pass, Precision, Verdict
 from workers.telemetry.series import Energy
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def test_the_whole_sweep_s_winner_is_named_where_it_is_another() -> None:
         "the same",
         "alexnet forward batch 32 float32 NHWC: 3.0 % more",
     ]
+    stopped = tuned_table([same, a_search()], Objective.IMAGES_PER_S, title="t", simulated=False, steps=50)
+    assert stopped.rows[1].cells[-1].reason == "not measured"
     assert "it has the same winner in 1 of 2 rows" in table.notes[-1]
 
 
@@ -154,6 +156,8 @@ def test_a_joule_s_images_are_those_of_the_steps_that_it_was_counted_over() -> N
     telemetry = replace(a_telemetry(), energy=Energy(joules=50.0, source="nvml"))
     case = a_case_result(a_case(workload=a_workload(batch_size=10)), samples_ms=(100.0, 100.0), telemetry=telemetry)
     (pool,) = pooled([case])
+    (failed,) = pooled([a_case_result(a_case(), verdict=Verdict.OOM, samples_ms=())])
+    assert measured_candidate(failed, Objective.IMAGES_PER_S) is None
     found = measured_candidate(pool, Objective.IMAGES_PER_J)
     assert found is not None
     assert found.score == pytest.approx(10 / 25)
