@@ -186,7 +186,6 @@ class _Rounds:
         known = self._known[group]
         first = next((known[case.workload] for case in cases if case.workload in known), None)
         return Tuned(
-            device=cases[0].device,
             group=group,
             winner=max(known.values(), key=lambda one: one.score, default=None),
             first=first,

@@ -165,8 +165,9 @@ def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
 
 def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lists:
     """Return the lists of values from the slowest to the fastest to vary."""
+    names = sweep.names
     return (
-        sweep.names,
+        names,
         sweep.framework,
         batches,
         sweep.precision,
@@ -175,7 +176,7 @@ def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lis
         sweep.onednn,
         sweep.threads,
         sweep.fetch,
-        sweep.passes or tuple(dict.fromkeys(pass_ for name in sweep.names for pass_ in works.find(name).passes)),
+        sweep.passes or tuple(dict.fromkeys(pass_ for name in names for pass_ in works.find(name).passes)),
     )
 
 

@@ -69,9 +69,7 @@ def build_table(
     measured_ones = (*ours, *(entry for _, found in others for entry in found))
     entries = (*measured_ones, *theirs)
     fields = (
-        *_with_frameworks(
-            _first_fields(entries, wide=wide), (*ours, *(entry for _, found in others for entry in found))
-        ),
+        *_with_frameworks(_first_fields(entries, wide=wide), measured_ones),
         *penalty_fields(ours),
         *(wide_fields(passes_of(entries)) if wide else ()),
         *_ratio_fields(entries, relative_to),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.analysis.pooling import PooledCase
-    from workers.protocol import Case, Device, Pass, Workload
+    from workers.protocol import Case, Pass, Workload
 
 #: Device id, model and pass: what is searched for by itself.
 Group: TypeAlias = tuple[str, str, "Pass"]
@@ -43,7 +43,6 @@ class Candidate:
 class Tuned:
     """What was found for one device, model and pass."""
 
-    device: Device
     group: Group
     #: ``None`` where no combination has a figure.
     winner: Candidate | None

@@ -108,7 +108,6 @@ def candidate(score: float, **workload: Any) -> Candidate:
 
 def a_search(**given: Any) -> Tuned:
     defaults: dict[str, Any] = {
-        "device": a_device("h"),
         "group": ("h/cpu", "alexnet", Pass.FORWARD),
         "winner": candidate(300.0, batch_size=64),
         "first": candidate(200.0),

@@ -7,17 +7,19 @@ it must not import the framework; that happens inside :meth:`Framework.build`, i
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from workers.protocol import DeviceKind, Fact, Verdict
+from workers.models.initial import dropout_mask, operation_values
+from workers.models.network import Model
+from workers.protocol import DeviceKind, Fact, Layout, Pass, Precision, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
-    from workers.models.network import Model
+    from workers.models.layers import Dropout
     from workers.ops.base import Operation
     from workers.protocol import Device, Environment, Workload
 
@@ -35,10 +37,66 @@ class WrongDeviceError(Exception):
 TF32_CAPABILITY: Final = (8, 0)
 
 
-def require_gpu_for_tf32(device: Device) -> None:
-    """Raise :class:`UnsupportedError` for a CPU: TensorFloat-32 is of NVIDIA's tensor cores."""
+#: The type of tensors in every framework's words; TF32 is what a GPU makes of float32 factors.
+TYPES: Final = {
+    Precision.FLOAT32: "float32",
+    Precision.TF32: "float32",
+    Precision.FLOAT16: "float16",
+    Precision.BFLOAT16: "bfloat16",
+}
+
+
+def require_tf32(device: Device, capability: Callable[[], tuple[int, ...] | None]) -> None:
+    """Raise :class:`UnsupportedError` where a device has no TensorFloat-32, which is of NVIDIA's tensor cores.
+
+    ``capability`` is asked of GPUs alone; ``None`` where the framework does not tell.
+    """
     if device.kind is not DeviceKind.GPU:
         raise UnsupportedError("a CPU has no TF32: it is of NVIDIA's GPUs, from Ampere on")
+    found = capability()
+    if found is not None and found < TF32_CAPABILITY:
+        in_words = ".".join(map(str, found))
+        raise UnsupportedError(f"{device.name} has compute capability {in_words}, and TF32 begins with 8.0")
+
+
+def require_cpu_for_onednn(device: Device, workload: Workload) -> None:
+    """Raise :class:`UnsupportedError` where oneDNN is to be turned on or off for another device than a CPU."""
+    if workload.onednn is not None and device.kind is not DeviceKind.CPU:
+        raise UnsupportedError("oneDNN is for CPUs")
+
+
+def laid_out(array: Any, layout: Layout) -> Any:
+    """Return images in a layout, given in the order height, width, channels; what is no image stays."""
+    return array.transpose(0, 3, 1, 2) if layout is Layout.NCHW and array.ndim == 4 else array
+
+
+def operands(operation: Operation, layout: Layout) -> list[Any]:
+    """Return what an operation is given, as float32, its images in a layout."""
+    pairs = zip(operation.tensors, operation_values(operation), strict=True)
+    return [array if tensor.name == "filters" else laid_out(array, layout) for tensor, array in pairs]
+
+
+def mask_of(layer: Dropout, shape: tuple[int, ...], layout: Layout) -> Any:
+    """Return a dropout's mask for a tensor of that shape, which is an image in a layout or a row."""
+    if len(shape) == 4 and layout is Layout.NCHW:
+        shape = (shape[0], *shape[2:], shape[1])
+    return laid_out(dropout_mask(layer, shape), layout)
+
+
+def in_channels_last(array: Any) -> Any:
+    """Return images that are in NCHW in the order height, width, channels; what is no image stays."""
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def as_written(work: Model | Operation, workload: Workload, arrays: Sequence[Any]) -> list[Any]:
+    """Return a step's outputs with images in the order height, width, channels; filters have one order anyway."""
+    if workload.layout is Layout.NHWC:
+        return list(arrays)
+    if workload.pass_ in (Pass.FORWARD, Pass.BACKWARD_DATA):
+        return [in_channels_last(array) for array in arrays]
+    if isinstance(work, Model) and work.wants_input_gradient:
+        return [*arrays[:-1], in_channels_last(arrays[-1])]
+    return list(arrays)
 
 
 def threads_of(device: Device, workload: Workload) -> int:

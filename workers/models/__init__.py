@@ -39,6 +39,7 @@ def get(name: str) -> Model:
     return _layer(network, layer) if separator else _network(network)
 
 
+@functools.cache
 def _layer(network: str, layer: str) -> Model:
     model = _network(network)
     try:

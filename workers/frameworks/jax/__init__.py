@@ -14,19 +14,22 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.frameworks.base import (
-    TF32_CAPABILITY,
+    TYPES,
     UnsupportedError,
     WrongDeviceError,
+    as_written,
     fact,
+    laid_out,
+    operands,
     require_cores,
-    require_gpu_for_tf32,
+    require_tf32,
     threads_of,
     variable_fact,
     verdict_by_words,
 )
 from workers.frameworks.jax.layers import network_output
 from workers.frameworks.jax.operations import operation_outputs
-from workers.models.initial import initial_values, operation_values
+from workers.models.initial import initial_values
 from workers.models.network import Model
 from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, Pass, Precision
 
@@ -36,16 +39,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.ops.base import Operation, Tensor
+    from workers.ops.base import Operation
     from workers.protocol import Device, Verdict, Workload
-
-#: The type of arrays; TF32 is what a GPU makes of float32 factors.
-_TYPES: Final = {
-    Precision.FLOAT32: "float32",
-    Precision.TF32: "float32",
-    Precision.FLOAT16: "float16",
-    Precision.BFLOAT16: "bfloat16",
-}
 
 #: XLA's client for CPUs has as many threads as this says when it is made, or else as the process may use cores
 #: (xla/pjrt/utils.cc, DefaultThreadPoolSize).
@@ -95,7 +90,8 @@ def build(work: Model | Operation, workload: Workload, device: Device) -> JaxSte
         found = os.environ.get(_THREADS_VARIABLE)
         raise WrongDeviceError(f"{device.id} is to have {wanted} threads, JAX has {found}")
     place = _place(device)
-    _require_tf32(device, workload, place)
+    if workload.precision is Precision.TF32:
+        require_tf32(device, lambda: tuple(int(part) for part in str(place.compute_capability).split(".")))
     jax.config.update("jax_default_matmul_precision", _matmul_precision(workload))
     function, given = _network_pass(work, workload) if isinstance(work, Model) else _operation_pass(work, workload)
     run = jax.jit(function) if workload.compiler is Compiler.XLA else function
@@ -110,7 +106,7 @@ def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]
     """Return what multiplies two square matrices of so many rows once."""
     import jax
 
-    factor = jax.random.normal(jax.random.key(1), (rows, rows), _TYPES[workload.precision])
+    factor = jax.random.normal(jax.random.key(1), (rows, rows), TYPES[workload.precision])
     placed, multiply = jax.device_put(factor, _place(device)), jax.jit(jax.numpy.matmul)
 
     def once() -> None:
@@ -157,7 +153,7 @@ class JaxStep:
         self._run = run
         self._place = place
         self._fetch = workload.fetch
-        self._written = functools.partial(_written, work, workload)
+        self._written = functools.partial(as_written, work, workload)
         self._environment = environment
         self._arrays: Sequence[Any] = ()
         self._fetched: Sequence[Any] = ()
@@ -198,9 +194,8 @@ def _network_pass(model: Model, workload: Workload) -> tuple[Callable[[Sequence[
     import jax
 
     values = initial_values(model, workload.batch_size, workload.precision)
-    is_turned = workload.layout is Layout.NCHW and values.images.ndim == 4
-    images = values.images.transpose(0, 3, 1, 2) if is_turned else values.images
-    kind = _TYPES[workload.precision]
+    images = laid_out(values.images, workload.layout)
+    kind = TYPES[workload.precision]
     given = [jax.numpy.asarray(array, kind) for array in (images, *values.parameters)]
     function = _forward if workload.pass_ is Pass.FORWARD else _forward_backward
     return functools.partial(function, model, workload.layout), given
@@ -210,12 +205,7 @@ def _operation_pass(operation: Operation, workload: Workload) -> tuple[Callable[
     """Return a function of what an operation is given, and that."""
     import jax
 
-    def turned(tensor: Tensor, array: Any) -> Any:
-        is_image = array.ndim == 4 and tensor.name != "filters"
-        return array.transpose(0, 3, 1, 2) if is_image and workload.layout is Layout.NCHW else array
-
-    pairs = zip(operation.tensors, operation_values(operation), strict=True)
-    given = [jax.numpy.asarray(turned(*pair), _TYPES[workload.precision]) for pair in pairs]
+    given = [jax.numpy.asarray(array, TYPES[workload.precision]) for array in operands(operation, workload.layout)]
     return functools.partial(operation_outputs, operation, workload), given
 
 
@@ -238,20 +228,6 @@ def _forward_backward(model: Model, layout: Layout, given: Sequence[Any]) -> lis
     return list(of_parameters)
 
 
-def _written(work: Model | Operation, workload: Workload, arrays: Sequence[Any]) -> list[Any]:
-    """Return a step's outputs with images in the order height, width, channels."""
-    if workload.layout is Layout.NHWC:
-        return list(arrays)
-    is_of_images = isinstance(work, Model) and work.wants_input_gradient
-    if workload.pass_ in (Pass.FORWARD, Pass.BACKWARD_DATA):
-        return [_in_channels_last(array) for array in arrays]
-    return [*arrays[:-1], _in_channels_last(arrays[-1])] if is_of_images else list(arrays)
-
-
-def _in_channels_last(array: Any) -> Any:
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-
-
 # --- where it runs --------------------------------------------------------------------------------------------
 
 
@@ -272,17 +248,6 @@ def _place(device: Device) -> Any:
 def _matmul_precision(workload: Workload) -> str:
     """Return JAX's word for how exact products are; by default GPUs since Ampere round float32 factors."""
     return "tensorfloat32" if workload.precision is Precision.TF32 else "highest"
-
-
-def _require_tf32(device: Device, workload: Workload, place: Any) -> None:
-    if workload.precision is not Precision.TF32:
-        return
-    require_gpu_for_tf32(device)
-    capability = tuple(int(part) for part in str(place.compute_capability).split("."))
-    if capability < TF32_CAPABILITY:
-        raise UnsupportedError(
-            f"{device.name} has compute capability {place.compute_capability}, and TF32 begins with 8.0"
-        )
 
 
 def _environment(place: Any) -> Environment:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from workers.frameworks.base import UnsupportedError
+from workers.frameworks.base import UnsupportedError, mask_of
 from workers.models.evaluation import last_tensor
-from workers.models.initial import dropout_mask
 from workers.models.joins import Add, Concat
 from workers.models.layers import AveragePool, BatchNorm, Conv, Dense, Dropout, Flatten, LocalResponseNorm, MaxPool
 from workers.protocol import Layout
@@ -141,15 +140,11 @@ def _join_add(layer: Add, arrays: Sequence[Any], layout: Layout) -> Any:
 @functools.cache
 def _mask(layer: Dropout, shape: tuple[int, ...], kind: str, layout: Layout) -> Any:
     """Return a dropout's mask, which is made once."""
-    if len(shape) == 4 and layout is Layout.NCHW:
-        mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
-    else:
-        mask = dropout_mask(layer, shape)
     import jax
 
     # Not a part of whatever is being traced: it is to be the same array at every step.
     with jax.ensure_compile_time_eval():
-        return jax.numpy.asarray(mask, kind)
+        return jax.numpy.asarray(mask_of(layer, shape, layout), kind)
 
 
 def _channel_axis(layout: Layout) -> int:

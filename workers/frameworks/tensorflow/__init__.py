@@ -19,19 +19,23 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.frameworks.base import (
-    TF32_CAPABILITY,
+    TYPES,
     UnsupportedError,
     WrongDeviceError,
+    as_written,
     fact,
+    laid_out,
+    operands,
     require_cores,
-    require_gpu_for_tf32,
+    require_cpu_for_onednn,
+    require_tf32,
     threads_of,
     variable_fact,
     verdict_by_words,
 )
 from workers.frameworks.tensorflow.layers import network_output
 from workers.frameworks.tensorflow.operations import operation_outputs
-from workers.models.initial import initial_values, operation_values
+from workers.models.initial import initial_values
 from workers.models.layers import Conv
 from workers.models.network import Model
 from workers.protocol import (
@@ -40,7 +44,6 @@ from workers.protocol import (
     Environment,
     Fact,
     Fetch,
-    Layout,
     OneDnn,
     Pass,
     Precision,
@@ -53,16 +56,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from workers.ops.base import Operation, Tensor
+    from workers.ops.base import Operation
     from workers.protocol import Device, Workload
-
-#: The type of tensors; TF32 is what a GPU makes of float32 factors.
-_TYPES: Final = {
-    Precision.FLOAT32: "float32",
-    Precision.TF32: "float32",
-    Precision.FLOAT16: "float16",
-    Precision.BFLOAT16: "bfloat16",
-}
 
 #: TensorFlow looks at it when it is imported.
 _ONEDNN_VARIABLE: Final = "TF_ENABLE_ONEDNN_OPTS"
@@ -112,9 +107,8 @@ def prepare(device: Device, workload: Workload) -> None:
 
     Raises RuntimeError if TensorFlow was started before with other threads, and :class:`UnsupportedError`.
     """
+    require_cpu_for_onednn(device, workload)
     if workload.onednn is not None:
-        if device.kind is not DeviceKind.CPU:
-            raise UnsupportedError("oneDNN is for CPUs")
         os.environ[_ONEDNN_VARIABLE] = "1" if workload.onednn is OneDnn.ON else "0"
     # Keras, which comes with TensorFlow, imports it where it is there: a second of every child's start, and a list of
     # all fonts in the home of whoever measures. It can do without.
@@ -158,7 +152,7 @@ def build(work: Model | Operation, workload: Workload, device: Device) -> Tensor
         placement=placement,
         fetch=workload.fetch,
         environment=_environment(device),
-        written=functools.partial(_written, work, workload),
+        written=functools.partial(as_written, work, workload),
     )
     step()
     step.require_placement()
@@ -170,7 +164,7 @@ def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]
     import tensorflow as tf
 
     with tf.device(_placement(device)):
-        factor = tf.Variable(tf.cast(tf.random.stateless_normal((rows, rows), seed=(1, 2)), _TYPES[workload.precision]))
+        factor = tf.Variable(tf.cast(tf.random.stateless_normal((rows, rows), seed=(1, 2)), TYPES[workload.precision]))
         multiply = tf.function(lambda: tf.matmul(factor, factor), autograph=False).get_concrete_function()
     return functools.partial(_finished, multiply)
 
@@ -262,14 +256,9 @@ def _operation_pass(operation: Operation, workload: Workload) -> Callable[[], li
     """Return what runs an operation once; what it is given are variables, as a network's input is."""
     import tensorflow as tf
 
-    kind = tf.as_dtype(_TYPES[workload.precision])
+    kind = tf.as_dtype(TYPES[workload.precision])
 
-    def turned(tensor: Tensor, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        is_image = array.ndim == 4 and tensor.name != "filters"
-        return array.transpose(0, 3, 1, 2) if is_image and workload.layout is Layout.NCHW else array
-
-    pairs = zip(operation.tensors, operation_values(operation), strict=True)
-    given = [tf.Variable(tf.cast(turned(*pair), kind)) for pair in pairs]
+    given = [tf.Variable(tf.cast(array, kind)) for array in operands(operation, workload.layout)]
     return functools.partial(operation_outputs, operation, workload, given)
 
 
@@ -278,9 +267,8 @@ def _variables(model: Model, workload: Workload) -> tuple[Any, list[Any]]:
     import tensorflow as tf
 
     values = initial_values(model, workload.batch_size, workload.precision)
-    is_turned = workload.layout is Layout.NCHW and values.images.ndim == 4
-    images = values.images.transpose(0, 3, 1, 2) if is_turned else values.images
-    kind = tf.as_dtype(_TYPES[workload.precision])
+    images = laid_out(values.images, workload.layout)
+    kind = tf.as_dtype(TYPES[workload.precision])
     return (
         tf.Variable(tf.cast(images, kind), trainable=False),
         [tf.Variable(tf.cast(parameter, kind)) for parameter in values.parameters],
@@ -299,20 +287,6 @@ def _run_pass(model: Model, workload: Workload, images: Any, parameters: list[An
         loss = tf.nn.l2_loss(network_output(model, workload.layout, images, parameters))
     gradients: list[Any] = tape.gradient(loss, sources)
     return gradients
-
-
-def _written(work: Model | Operation, workload: Workload, arrays: Sequence[Any]) -> list[Any]:
-    """Return a step's outputs with images in the order height, width, channels."""
-    if workload.layout is Layout.NHWC:
-        return list(arrays)
-    if workload.pass_ in (Pass.FORWARD, Pass.BACKWARD_DATA):
-        return [_in_channels_last(array) for array in arrays]
-    is_of_images = isinstance(work, Model) and work.wants_input_gradient
-    return [*arrays[:-1], _in_channels_last(arrays[-1])] if is_of_images else list(arrays)
-
-
-def _in_channels_last(array: Any) -> Any:
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
 def _on_host(tensors: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:
@@ -362,14 +336,16 @@ def _set_tf32(device: Device, workload: Workload) -> None:
     import tensorflow as tf
 
     if workload.precision is Precision.TF32:
-        require_gpu_for_tf32(device)
-        found = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-        capability = found.get("compute_capability")
-        if capability is not None and capability < TF32_CAPABILITY:
-            raise UnsupportedError(
-                f"{device.name} has compute capability {capability[0]}.{capability[1]}, TF32 needs 8.0"
-            )
+        require_tf32(device, _capability)
     tf.config.experimental.enable_tensor_float_32_execution(workload.precision is Precision.TF32)
+
+
+def _capability() -> tuple[int, ...] | None:
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    found: tuple[int, ...] | None = details.get("compute_capability")
+    return found
 
 
 def _require_onednn(workload: Workload) -> None:

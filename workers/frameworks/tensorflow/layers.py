@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from workers.frameworks.base import UnsupportedError
+from workers.frameworks.base import UnsupportedError, mask_of
 from workers.models.evaluation import last_tensor
-from workers.models.initial import dropout_mask
 from workers.models.joins import Add, Concat
 from workers.models.layers import (
     AveragePool,
@@ -101,12 +100,7 @@ def _apply_batch_norm(layer: BatchNorm, tensor: Any, parameters: Sequence[Any], 
 def _apply_dropout(layer: Dropout, tensor: Any, parameters: Sequence[Any], layout: Layout) -> Any:
     import tensorflow as tf
 
-    shape = tuple(tensor.shape)
-    if layout is Layout.NCHW and len(shape) == 4:
-        mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
-    else:
-        mask = dropout_mask(layer, shape)
-    return tensor * tf.cast(mask, tensor.dtype)
+    return tensor * tf.cast(mask_of(layer, tuple(tensor.shape), layout), tensor.dtype)
 
 
 @_apply.register(Flatten)

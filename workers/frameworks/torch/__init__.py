@@ -12,19 +12,23 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.frameworks.base import (
-    TF32_CAPABILITY,
+    TYPES,
     UnsupportedError,
     WrongDeviceError,
     fact,
+    in_channels_last,
+    laid_out,
+    mask_of,
     require_cores,
-    require_gpu_for_tf32,
+    require_cpu_for_onednn,
+    require_tf32,
     threads_of,
     variable_fact,
     verdict_by_words,
 )
 from workers.frameworks.torch.layers import network_output
 from workers.frameworks.torch.operations import operation_outputs
-from workers.models.initial import dropout_mask, initial_values, operation_values
+from workers.models.initial import initial_values, operation_values
 from workers.models.network import Model
 from workers.protocol import Compiler, DeviceKind, Environment, Fact, Fetch, Layout, OneDnn, Pass, Precision
 
@@ -37,14 +41,6 @@ if TYPE_CHECKING:
     from workers.models.layers import Dropout
     from workers.ops.base import Operation, Tensor
     from workers.protocol import Device, Verdict, Workload
-
-#: The type of tensors; TF32 is what a GPU makes of float32 factors.
-_TYPES: Final = {
-    Precision.FLOAT32: "float32",
-    Precision.TF32: "float32",
-    Precision.FLOAT16: "float16",
-    Precision.BFLOAT16: "bfloat16",
-}
 
 _OOM_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 _UNSUPPORTED_WORDS: Final = ("not implemented for", "no kernel image is available", "is not supported", "unsupported")
@@ -68,9 +64,8 @@ def prepare(device: Device, workload: Workload) -> None:
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != threads:
         torch.set_num_interop_threads(threads)
+    require_cpu_for_onednn(device, workload)
     if workload.onednn is not None:
-        if device.kind is not DeviceKind.CPU:
-            raise UnsupportedError("oneDNN is for CPUs")
         torch.backends.mkldnn.set_flags(workload.onednn is OneDnn.ON)
 
 
@@ -104,7 +99,7 @@ def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]
     """Return what multiplies two square matrices of so many rows once."""
     import torch
 
-    place, kind = _place(device), getattr(torch, _TYPES[workload.precision])
+    place, kind = _place(device), getattr(torch, TYPES[workload.precision])
     factor = torch.randn((rows, rows), generator=torch.Generator().manual_seed(1)).to(place, kind)
 
     def multiply() -> None:
@@ -195,7 +190,7 @@ class _Network:
 
         self._model = model
         self._layout = workload.layout
-        kind = getattr(torch, _TYPES[workload.precision])
+        kind = getattr(torch, TYPES[workload.precision])
         values = initial_values(model, workload.batch_size, workload.precision)
 
         def tensor(array: Any) -> Any:
@@ -203,8 +198,7 @@ class _Network:
             return made.contiguous(memory_format=_memory_format(workload.layout)) if made.dim() == 4 else made
 
         self._is_forward = workload.pass_ is Pass.FORWARD
-        images = values.images.transpose(0, 3, 1, 2) if values.images.ndim == 4 else values.images
-        self._images = tensor(images).requires_grad_(model.wants_input_gradient)
+        self._images = tensor(laid_out(values.images, Layout.NCHW)).requires_grad_(model.wants_input_gradient)
         self._parameters = [tensor(_as_torch(array)).requires_grad_() for array in values.parameters]
         self._masks: dict[str, Any] = {}
 
@@ -225,11 +219,7 @@ class _Network:
         import torch
 
         if layer.name not in self._masks:
-            shape = tuple(tensor.shape)
-            if len(shape) == 4:
-                mask = dropout_mask(layer, (shape[0], *shape[2:], shape[1])).transpose(0, 3, 1, 2)
-            else:
-                mask = dropout_mask(layer, shape)
+            mask = mask_of(layer, tuple(tensor.shape), Layout.NCHW)
             self._masks[layer.name] = torch.from_numpy(mask).to(tensor.device, tensor.dtype)
         return self._masks[layer.name]
 
@@ -244,12 +234,12 @@ def _operation_pass(operation: Operation, workload: Workload, place: Any) -> Cal
     """Return what runs an operation once, with what it is given on the device."""
     import torch
 
-    kind = getattr(torch, _TYPES[workload.precision])
+    kind = getattr(torch, TYPES[workload.precision])
 
     def placed(tensor: Tensor, array: npt.NDArray[np.float32]) -> Any:
         if array.ndim != 4:
             return torch.from_numpy(array).to(place, kind)
-        turned = _as_torch(array) if tensor.name == "filters" else array.transpose(0, 3, 1, 2)
+        turned = _as_torch(array) if tensor.name == "filters" else laid_out(array, Layout.NCHW)
         return torch.from_numpy(turned).to(place, kind).contiguous(memory_format=_memory_format(workload.layout))
 
     given = [placed(*pair) for pair in zip(operation.tensors, operation_values(operation), strict=True)]
@@ -260,12 +250,12 @@ def _written(work: Model | Operation, workload: Workload, arrays: Sequence[Any])
     """Return a step's outputs in the order of dimensions in which models and operations are written."""
     if not isinstance(work, Model):
         is_filters = workload.pass_ is Pass.BACKWARD_WEIGHTS
-        return [_as_written(array) if is_filters else _in_channels_last(array) for array in arrays]
+        return [_as_written(array) if is_filters else in_channels_last(array) for array in arrays]
     if workload.pass_ is Pass.FORWARD:
-        return [_in_channels_last(array) for array in arrays]
+        return [in_channels_last(array) for array in arrays]
     if not work.wants_input_gradient:
         return [_as_written(array) for array in arrays]
-    return [*(_as_written(array) for array in arrays[:-1]), _in_channels_last(arrays[-1])]
+    return [*(_as_written(array) for array in arrays[:-1]), in_channels_last(arrays[-1])]
 
 
 def _memory_format(layout: Layout) -> Any:
@@ -282,10 +272,6 @@ def _as_torch(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _as_written(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return a parameter's gradient in the order in which models have it."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-
-
-def _in_channels_last(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
 # --- where it runs --------------------------------------------------------------------------------------------
@@ -315,11 +301,7 @@ def _set_tf32(device: Device, workload: Workload) -> None:
 
     asked = workload.precision is Precision.TF32
     if asked:
-        require_gpu_for_tf32(device)
-        capability = torch.cuda.get_device_capability(0)
-        if capability < TF32_CAPABILITY:
-            found = ".".join(map(str, capability))
-            raise UnsupportedError(f"{device.name} has compute capability {found}, and TF32 begins with 8.0")
+        require_tf32(device, lambda: torch.cuda.get_device_capability(0))
     torch.backends.cuda.matmul.allow_tf32 = asked
     torch.backends.cudnn.allow_tf32 = asked
 
