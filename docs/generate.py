@@ -400,6 +400,7 @@ _STORED: Final = {
     "runs.imported_from": "The file that a run of another store was taken in from; `NULL` for this store's own.",
     "runs.imported_at": "When that was.",
     "cases.process": "Which of `measure.processes` fresh processes, from 1.",
+    "cases.peers": "The other devices that the case holds at once, by rank, as JSON, or `NULL`.",
     "cases.company": "`alone` or `together` where `host_concurrency: both` compares the two, else `NULL`.",
     "attempts.doubts": "JSON list of what speaks against the figure.",
     "attempts.telemetry": "What the agent saw meanwhile: JSON, compressed by zlib; `NULL` where nobody looked.",

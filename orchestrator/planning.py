@@ -12,12 +12,14 @@ from orchestrator.config.schema import HostConcurrency, Order
 from orchestrator.config.sweep import SweptWorkload, expand, resolve
 from orchestrator.diagnosis import Gap
 from orchestrator.errors import MissingFrameworkError, UsageError
-from workers import codec
+from orchestrator.grouping import groups_of, too_few
+from workers import codec, works
 from workers.protocol import METHOD_VERSION, Case, Company, Layout, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from orchestrator.config.measurement import MeasureConfig
     from orchestrator.config.schema import Config
     from orchestrator.inventory import DeclaredDevice, Inventory
     from orchestrator.results import Pace, Quarantine
@@ -49,7 +51,7 @@ class Plan:
     @property
     def devices(self) -> tuple[Device, ...]:
         """The devices that have something to do, each once."""
-        return tuple({case.device.id: case.device for case in self.runnable}.values())
+        return tuple({device.id: device for case in self.runnable for device in case.devices}.values())
 
     @property
     def known_s(self) -> float:
@@ -59,8 +61,8 @@ class Plan:
         """
         by_host: dict[str, float] = {}
         for planned in self.cases:
-            host = planned.case.device.host
-            by_host[host] = by_host.get(host, 0.0) + (planned.estimate_s or 0.0)
+            for host in {device.host for device in planned.case.devices}:
+                by_host[host] = by_host.get(host, 0.0) + (planned.estimate_s or 0.0)
         return max(by_host.values(), default=0.0)
 
     @property
@@ -80,7 +82,8 @@ def make_plan(
 
     Each of ``measure.processes`` is a case of its own, and none follows on the one before where anything else is there
     to be measured in between. Where ``policy.host_concurrency`` is ``both``, a host of several devices has each case
-    twice: alone, and then together with the same workload on its other devices.
+    twice: alone, and then together with the same workload on its other devices. Cases that hold several devices stand
+    at the end, unless the order is random: until then their devices need not wait for each other.
 
     ``only`` keeps the cases that fit all of its ``field=value`` filters; several values of one field are
     alternatives. ``paces`` are what earlier runs tell, by device id and workload.
@@ -89,13 +92,17 @@ def make_plan(
     :class:`MissingFrameworkError` when a framework that is asked for is on no host that answered.
     """
     measure = {host.name: config.measure_for(host) for host in config.hosts}
+    workloads = expand(config.workloads)
     planned = [
         _plan_case(slot, measure[slot.entry.device.host].sampling, inventory)
-        for slot in _ordered(
-            config.policy.order,
-            [(entry, measure[entry.device.host].processes) for entry in inventory.declared],
-            expand(config.workloads),
-            is_compared=config.policy.host_concurrency is HostConcurrency.BOTH,
+        for slot in (
+            *_ordered(
+                config.policy.order,
+                [(entry, measure[entry.device.host].processes) for entry in inventory.declared],
+                [one for one in workloads if one.across is None],
+                is_compared=config.policy.host_concurrency is HostConcurrency.BOTH,
+            ),
+            *_held_at_once(inventory, [one for one in workloads if one.across is not None], measure),
         )
     ]
     if config.policy.order is Order.RANDOM:
@@ -113,24 +120,34 @@ def make_plan(
 
 
 def case_key(
-    device: Device, workload: Workload, sampling: Sampling, *, process: int = 1, company: Company | None = None
+    device: Device,
+    workload: Workload,
+    sampling: Sampling,
+    *,
+    process: int = 1,
+    company: Company | None = None,
+    peers: Sequence[Device] = (),
 ) -> str:
     """Return the content hash of a case: SHA-256 over canonical JSON, hexadecimal.
 
     The same for the same content in every process and on every machine. What a device is called or how much memory
     it reports does not count, which device it is does.
     """
-    identity = {"host": device.host, "selector": device.selector, "uuid": device.uuid, "cores": list(device.cores)}
     content = {
-        "device": identity,
+        "device": _identity(device),
         "workload": codec.to_data(workload),
         "sampling": codec.to_data(sampling),
         "method_version": METHOD_VERSION,
         # Only where they say something: keys from before they were there are to stay the same.
         **({"process": process} if process > 1 else {}),
         **({"company": company.value} if company is not None else {}),
+        **({"peers": [_identity(peer) for peer in peers]} if peers else {}),
     }
     return _digest(codec.to_json(content))
+
+
+def _identity(device: Device) -> dict[str, object]:
+    return {"host": device.host, "selector": device.selector, "uuid": device.uuid, "cores": list(device.cores)}
 
 
 def with_cases_of(plan: Plan, cases: Collection[Case]) -> Plan:
@@ -155,8 +172,8 @@ def continued(plan: Plan, open_cases: Sequence[Case]) -> Plan:
     return Plan(cases=tuple(by_key.get(case.key) or _gone(case, by_work.get(_work_of(case))) for case in open_cases))
 
 
-def _work_of(case: Case) -> tuple[str, Workload, Sampling, int, Company | None]:
-    return case.device.id, case.workload, case.sampling, case.process, case.company
+def _work_of(case: Case) -> tuple[object, ...]:
+    return tuple(device.id for device in case.devices), case.workload, case.sampling, case.process, case.company
 
 
 def _gone(case: Case, now: PlannedCase | None) -> PlannedCase:
@@ -172,7 +189,8 @@ def without_put_aside(plan: Plan, quarantines: Sequence[Quarantine]) -> Plan:
 
 
 def _unless_put_aside(planned: PlannedCase, quarantines: Sequence[Quarantine]) -> PlannedCase:
-    found = next((each for each in quarantines if each.covers(planned.case.device.id)), None)
+    ids = [device.id for device in planned.case.devices]
+    found = next((each for each in quarantines if any(map(each.covers, ids))), None)
     if planned.gap is not None or found is None:
         return planned
     reason = (
@@ -193,7 +211,29 @@ class _Slot:
     entry: DeclaredDevice
     swept: SweptWorkload
     process: int
-    company: Company | None
+    company: Company | None = None
+    #: The other devices that it holds.
+    peers: tuple[DeclaredDevice, ...] = ()
+    #: Why there are none, though it takes several.
+    gap: Gap | None = None
+
+
+def _held_at_once(
+    inventory: Inventory, workloads: Sequence[SweptWorkload], measure: Mapping[str, MeasureConfig]
+) -> Iterator[_Slot]:
+    """Give the cases that hold several devices, the processes of each as many as its first device's host has.
+
+    Where there are too few devices for a workload, across one host and across all, each device says so.
+    """
+    served = {one.model for one in workloads if groups_of(inventory.declared, one)}
+    for one in workloads:
+        for first, *others in groups_of(inventory.declared, one):
+            swept = replace(one, model=works.among(one.model, 1 + len(others)))
+            for number in range(1, measure[first.device.host].processes + 1):
+                yield _Slot(entry=first, swept=swept, process=number, peers=tuple(others))
+        if one.model not in served:
+            gap = Gap(verdict=Verdict.UNSUPPORTED, reason=too_few(one.model))
+            yield from (_Slot(entry=entry, swept=one, process=1, gap=gap) for entry in inventory.declared)
 
 
 def _ordered(
@@ -293,16 +333,22 @@ def lonely(case: Case) -> Gap:
 def _plan_case(slot: _Slot, sampling: Sampling, inventory: Inventory) -> PlannedCase:
     device = slot.entry.device
     workload = resolve(slot.swept, device.kind)
+    peers = tuple(entry.device for entry in slot.peers)
     case = Case(
-        key=case_key(device, workload, sampling, process=slot.process, company=slot.company),
+        key=case_key(device, workload, sampling, process=slot.process, company=slot.company, peers=peers),
         device=device,
         workload=workload,
         sampling=sampling,
         process=slot.process,
         company=slot.company,
+        peers=peers,
     )
-    report = inventory.report_of(device.host)
-    return PlannedCase(case=case, gap=slot.entry.gap or _framework_gap(workload.framework, report))
+    gaps = (_gap_of(entry, workload.framework, inventory) for entry in (slot.entry, *slot.peers))
+    return PlannedCase(case=case, gap=slot.gap or next((gap for gap in gaps if gap is not None), None))
+
+
+def _gap_of(entry: DeclaredDevice, framework: str, inventory: Inventory) -> Gap | None:
+    return entry.gap or _framework_gap(framework, inventory.report_of(entry.device.host))
 
 
 def _framework_gap(framework: str, report: HostReport | None) -> Gap | None:

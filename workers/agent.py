@@ -33,14 +33,16 @@ from workers.headwatch import HeadWatch
 from workers.hostfacts import PROBE_TIMEOUT_S, HostFacts
 from workers.largest import LargestStory, ProbeStory, Search, facts, failed, measuring, probing
 from workers.lease import Lease, LeaseBusyError, claims_of
-from workers.lockfiles import LeaseError
+from workers.lockfiles import LeaseError, place_of
 from workers.outbox import Outbox
+from workers.portblock import reserved
 from workers.process import GRACE_S, KILL_WAIT_S, ChildProcess, Silence
 from workers.protocol import (
     PROTOCOL_VERSION,
     AgentEvent,
     AgentSettings,
     AttemptGranted,
+    AttemptHeld,
     AttemptMeasured,
     AttemptRequest,
     AttemptStarted,
@@ -63,6 +65,7 @@ from workers.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from workers.protocol import Ring
     from workers.strays import Swept
     from workers.telemetry.recorder import Recorder
     from workers.telemetry.series import Telemetry
@@ -73,13 +76,16 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 #: News and cancellations that nobody has asked for are kept up to here.
 _MAX_KEPT: Final = 256
 
+#: Seconds within which the other devices of a case are held as a rule: nobody need hear that they are waited for.
+_SOON_S: Final = 2.0
+
 #: How much longer an agent waits for a silent head if it has a result that it could write down nowhere.
 _UNWRITTEN_PATIENCE_S: Final = 3600.0
 
 #: Names the processes that outlived their child outside its group, and were ended.
 STRAYS_FACT: Final = "process.strays"
 
-_AGENT_EVENTS: Final = (Progress, AttemptWaiting, AttemptGranted, AttemptStarted, AttemptMeasured)
+_AGENT_EVENTS: Final = (Progress, AttemptWaiting, AttemptGranted, AttemptHeld, AttemptStarted, AttemptMeasured)
 
 _SHUT_DOWN: Final = Stop(verdict=Verdict.CANCELLED, reason="the agent was shut down", is_asked=True)
 
@@ -93,6 +99,8 @@ class AgentReport:
     pid: int
     python_version: str
     muster_version: str
+    #: Where it is, in words that every head sees alike: by these, devices that are held at once are taken in one order.
+    place: str = ""
     #: What the host still keeps of this run and device: all that finished and was never acknowledged.
     spooled: tuple[Result, ...] = ()
     #: What the host keeps and cannot be read, each with its path and why.
@@ -141,6 +149,8 @@ class DeviceAgent:
         self._child: ChildProcess | None = None
         self._is_shut_down = False
         self._asked: collections.OrderedDict[tuple[str, int], Stop] = collections.OrderedDict()
+        #: Where the processes of a case of several devices listen, once the head has said so.
+        self._met: collections.OrderedDict[tuple[str, int], tuple[str, ...]] = collections.OrderedDict()
         self._end = end or _end_process
         self._on_head_loss = HeadLoss.FINISH if settings is None else settings.on_head_loss
         self._abandoned = _abandoned(settings)
@@ -157,6 +167,7 @@ class DeviceAgent:
                 pid=os.getpid(),
                 python_version=platform.python_version(),
                 muster_version=VERSION,
+                place=place_of(self._lease_folder),
                 spooled=kept.results,
                 spool_problems=kept.problems,
             )
@@ -206,6 +217,15 @@ class DeviceAgent:
             self._asked[case_key, attempt] = Stop(verdict=Verdict(verdict), reason=reason, is_asked=True)
             while len(self._asked) > _MAX_KEPT:
                 self._asked.popitem(last=False)
+            self._wake()
+
+    def meet(self, case_key: str, attempt: int, addresses: Sequence[str]) -> None:
+        """Tell an attempt that holds its device where the processes of all of its case's devices listen, by rank."""
+        self._head.heard()
+        with self._is_idle:
+            self._met[case_key, attempt] = tuple(addresses)
+            while len(self._met) > _MAX_KEPT:
+                self._met.popitem(last=False)
             self._wake()
 
     def shutdown(self) -> None:
@@ -274,6 +294,8 @@ class DeviceAgent:
             result = replace(result, telemetry=ended.telemetry)
             if ended.stop is _SHUT_DOWN and not ended.was_begun:
                 return result  # nobody comes for what was not even begun when the head had said good-bye
+            if request.ring is not None and request.ring.rank > 0:
+                return result  # the figure is the first device's, and its host keeps it
             return self._outbox.keep(request.run_id, result)
 
         return self._kept(request) or self._leased(request, story, kept)
@@ -283,10 +305,13 @@ class DeviceAgent:
         stop = self._refusal(request)
         if stop is not None:
             return kept(_Ended(stop=stop))
-        group = None if request.together is None else request.together.group
-        claims = claims_of(self._device, is_alone=request.is_alone, group=group)
+        claims = claims_of(self._device, is_alone=request.is_alone, group=_group_of(request))
         with Lease(claims, run_id=request.run_id, head=request.head, folder=self._lease_folder) as lease:
             stop = self._wait_for(lease, request, story) or self._wait_for_others(request, story)
+            if stop is None and request.ring is not None:
+                met = self._meet_the_others(request, request.ring, story)
+                stop = met if isinstance(met, Stop) else None
+                request = met if isinstance(met, AttemptRequest) else request
             if stop is not None:
                 if request.together is not None:
                     excuse(request.together, self._device.selector, self._lease_folder)
@@ -342,6 +367,29 @@ class DeviceAgent:
         if (stop := self._asked_stop(request, is_measuring=False)) is None:
             self._publish(story.granted(at=time.monotonic()))
         return stop
+
+    def _meet_the_others(self, request: AttemptRequest, ring: Ring, story: AttemptStory) -> AttemptRequest | Stop:
+        """Hold the device until the head has said where the others of its case listen; return the request with that."""
+        mine = (request.case.key, request.attempt)
+
+        def is_over() -> bool:
+            return mine in self._met or self._asked_stop(request, is_measuring=False) is not None
+
+        # Kept from the other agents of this host until each has one; the child takes it a moment later.
+        with reserved() as taken, self._is_idle:
+            held = AttemptHeld(case_key=mine[0], attempt=mine[1], address=f"{ring.host}:{taken.getsockname()[1]}")
+            self._publish((held,))
+            if not self._is_idle.wait_for(is_over, timeout=_SOON_S):
+                self._publish(story.waits("its device is held, and the others of its case are not yet"))
+                self._is_idle.wait_for(is_over, timeout=request.lease_timeout_s)
+            addresses = self._met.pop(mine, None)
+        if (stop := self._asked_stop(request, is_measuring=False)) is not None:
+            return stop
+        if addresses is None:
+            reason = f"the other devices of its case were not held within {request.lease_timeout_s:g} s"
+            return Stop(verdict=Verdict.BUSY, reason=reason)
+        self._publish(story.granted(at=time.monotonic()))
+        return replace(request, ring=replace(ring, addresses=addresses))
 
     def _stop_within(self, seconds: float, request: AttemptRequest) -> Stop | None:
         """Wait for some time, and return at once why the attempt must end, if it must."""
@@ -483,6 +531,13 @@ class DeviceAgent:
     def _publish(self, events: Sequence[AgentEvent]) -> None:
         for event in events:
             self._news.publish(event)
+
+
+def _group_of(request: AttemptRequest) -> str | None:
+    """Return the name of those that hold the host together with this attempt, if any do."""
+    if request.together is not None:
+        return request.together.group
+    return request.ring.group if request.ring is not None and request.is_alone else None
 
 
 def _memory_limit(request: AttemptRequest) -> int | None:

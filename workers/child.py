@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from workers import frameworks, works
 from workers.codec import CodecError, event_to_json, from_json
@@ -217,8 +217,14 @@ def _measure(
 ) -> Measurement:
     """Measure the case; in company, begin with the others and go on, uncounted, until they are done as well."""
     case = request.case
-    step = framework.build(works.find(case.workload.model), case.workload, case.device)
+    work = works.find(case.workload.model)
+    if request.ring is None:
+        step = framework.build(work, case.workload, case.device)
+    else:
+        step = framework.build_collective(work, case.workload, case.device, request.ring)
     emit(Started(environment=process.merged(step.environment)))
+    if request.ring is not None and request.ring.rank > 0:
+        _serve(step, phases)
     until = time.monotonic() + _STAY_SHARE * request.case_timeout_s
 
     def begin() -> None:
@@ -235,11 +241,21 @@ def _measure(
     return measurement
 
 
+def _serve(step: Callable[[], None], phases: _Phases) -> NoReturn:
+    """Take part in every step of the first device, for as long as that one takes steps: it alone knows how many.
+
+    Ends with this process, or by what the framework raises when the first device's process has gone.
+    """
+    phases.enter(Phase.MEASURE)
+    while True:
+        step()
+
+
 def _peaks(
     case: Case, framework: Framework, company: Company | None
 ) -> tuple[float | None, str | None, float | None, str | None]:
     """Return the device's attainable FLOP/s and bytes per second, each with why there is no figure."""
-    if company is not None:
+    if company is not None or case.peers:
         return None, _NO_PEAK, None, _NO_PEAK
     workload, device = case.workload, case.device
     flops = _peak(lambda: best_flops(lambda rows: framework.product(rows, workload, device), device.kind))

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import stat
 import struct
 import tempfile
@@ -40,6 +41,15 @@ class LeaseError(Exception):
 def lease_folder() -> Path:
     """Return the folder of this host's leases."""
     return Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+
+
+def place_of(folder: Path | None = None) -> str:
+    """Return what names the machine and folder in which leases are taken here: the same for whoever asks."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    return f"{machine} {socket.gethostname()} {folder or lease_folder()}"
 
 
 # --- files -----------------------------------------------------------------------------------------------------

@@ -7,11 +7,15 @@ a time, whoever its user is, and frees it with the process. Standard library onl
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from dataclasses import dataclass
 from typing import Final
 
 from workers.orders import FIRST_WORKER_PORT, PORTS_IN_BLOCK
+
+#: Tells the workers of a Ray that has a block which one that is.
+FIRST_PORT_VARIABLE: Final = "MUSTER_FIRST_PORT"
 
 #: Where in a block the port is that a claim is bound to. Nothing listens there.
 CLAIM_PORT: Final = FIRST_WORKER_PORT - 1
@@ -62,6 +66,21 @@ def claim(first_port: int, last_port: int) -> Claim:
         held.close()
         in_use.append(taken)
     raise PortsTakenError(_story(first_port, last_port, in_use), "ss -ltnp (or give `cluster.ports` another range)")
+
+
+def reserved() -> socket.socket:
+    """Return a socket bound to a free port on every address, so that nobody else takes it before it is closed.
+
+    One of this Ray's block, for these are the ports that a firewall lets through: from its end, where Ray, which looks
+    whether a port is free before it hands it out, comes last. Where Ray was started by somebody else, or none of the
+    block is free, any port.
+    """
+    first = os.environ.get(FIRST_PORT_VARIABLE, "")
+    ports = reversed(range(int(first) + FIRST_WORKER_PORT, int(first) + PORTS_IN_BLOCK)) if first.isdigit() else ()
+    taken = next((bound for port in ports if (bound := _bound(port)) is not None), None) or _bound(0)
+    if taken is None:
+        raise OSError(errno.EADDRINUSE, "no port is free on this host")
+    return taken
 
 
 def _story(first_port: int, last_port: int, in_use: list[int]) -> str:

@@ -13,7 +13,7 @@ from workers.codec import UNSAID
 from workers.telemetry.series import Doubt, Telemetry  # noqa: TC001  # the codec looks for them here
 
 #: Raised when a message changes in a way that an older agent or head cannot read.
-PROTOCOL_VERSION: Final = 5
+PROTOCOL_VERSION: Final = 6
 
 #: Raised when the way time is taken changes, so that figures before and after are never ranked together.
 METHOD_VERSION: Final = 1
@@ -273,6 +273,28 @@ class Case:
     process: int = field(default=1, metadata=UNSAID)
     #: ``None`` where the plan does not compare the two.
     company: Company | None = field(default=None, metadata=UNSAID)
+    #: The other devices that it holds, in the order of their ranks from 1 on: of a sum over several. ``device`` is the
+    #: first, and times it.
+    peers: tuple[Device, ...] = field(default=(), metadata=UNSAID)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device that it holds, by rank."""
+        return (self.device, *self.peers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ring:
+    """The part of one device in a case of several."""
+
+    #: Names the attempt: the same for each of its devices, and for no others.
+    group: str
+    #: Which of the devices this is, from 0; that one times the case.
+    rank: int
+    #: By what the host's others reach this device's host.
+    host: str
+    #: Where each device's process listens, ``host:port`` by rank; empty until all of them are held.
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -316,6 +338,8 @@ class AttemptRequest:
     telemetry_interval_s: float | None = 1.0
     #: What is measured beside it, from a common beginning; ``None`` where nobody waits for anybody.
     together: Together | None = field(default=None, metadata=UNSAID)
+    #: Where the case holds several devices; its ``device`` is this agent's own then, whichever rank that has.
+    ring: Ring | None = field(default=None, metadata=UNSAID)
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -421,6 +445,16 @@ class AttemptGranted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptHeld:
+    """The device is held for a case of several, and waits to be told of the others."""
+
+    case_key: str
+    attempt: int
+    #: Where its process will listen, ``host:port``.
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptStarted:
     """The child has built its step and begins to warm up."""
 
@@ -436,7 +470,7 @@ class AttemptMeasured:
     attempt: int
 
 
-AgentEvent: TypeAlias = Progress | AttemptWaiting | AttemptGranted | AttemptStarted | AttemptMeasured
+AgentEvent: TypeAlias = Progress | AttemptWaiting | AttemptGranted | AttemptHeld | AttemptStarted | AttemptMeasured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

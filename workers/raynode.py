@@ -182,7 +182,7 @@ class RayNode:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=environment(os.environ, folder, order, code=self._code),
+                    env=environment(os.environ, folder, order, code=self._code, first_port=first_port),
                     cwd=folder,
                     start_new_session=True,
                 )
@@ -315,7 +315,9 @@ def arguments(order: StartRay, first_port: int, folder: Path) -> tuple[str, ...]
     )
 
 
-def environment(inherited: Mapping[str, str], folder: Path, order: StartRay, *, code: Path) -> dict[str, str]:
+def environment(
+    inherited: Mapping[str, str], folder: Path, order: StartRay, *, code: Path, first_port: int
+) -> dict[str, str]:
     """Return Ray's environment: the inherited one without what the person has told Ray, and with what we tell it.
 
     The token is in a file, which only its name is given of.
@@ -324,6 +326,7 @@ def environment(inherited: Mapping[str, str], folder: Path, order: StartRay, *, 
     told = SETTINGS | {
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN_FILE),
         "PYTHONPATH": python_path(inherited, code),
+        portblock.FIRST_PORT_VARIABLE: str(first_port),
         # Daemons and agents would end themselves where the cluster's control service is out of reach for a minute: the
         # cable is pulled, or the head is gone while a case is measured. As a rule the keeper ends them before.
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(math.ceil(order.alone_s)),

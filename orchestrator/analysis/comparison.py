@@ -138,7 +138,8 @@ def compare(
 def _by_work(cases: Iterable[CaseResult]) -> Mapping[tuple[object, ...], PooledCase]:
     found: dict[tuple[object, ...], PooledCase] = {}
     for each in pooled(cases):
-        found.setdefault((each.device.id, each.workload, each.company), each)
+        peers = tuple(peer.id for peer in each.case.peers)
+        found.setdefault((each.device.id, each.workload, each.company, peers), each)
     return found
 
 

@@ -66,7 +66,16 @@ def most_z(peers: int) -> float:
 def _equal(pooled: PooledCase) -> tuple[object, ...]:
     device = pooled.device
     size = pooled.measured[-1].batch_size
-    return device.kind, device.name, device.memory_bytes, len(device.cores), pooled.workload, pooled.company, size
+    return (
+        device.kind,
+        device.name,
+        device.memory_bytes,
+        len(device.cores),
+        pooled.workload,
+        pooled.company,
+        size,
+        len(pooled.case.peers),
+    )
 
 
 def _odd_in(group: list[PooledCase]) -> list[OddOne]:

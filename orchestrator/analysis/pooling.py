@@ -84,7 +84,8 @@ def pooled(cases: Iterable[CaseResult]) -> tuple[PooledCase, ...]:
     groups: dict[tuple[object, ...], list[CaseResult]] = {}
     for known in cases:
         case = known.case
-        same = (case.device.id, case.device.uuid, case.workload, case.company, case.method_version)
+        peers = tuple((peer.id, peer.uuid) for peer in case.peers)
+        same = (case.device.id, case.device.uuid, case.workload, case.company, case.method_version, peers)
         again = 0
         while any(other.case.process == case.process for other in groups.get((*same, again), ())):
             again += 1

@@ -103,7 +103,7 @@ class _Rounds:
         plan = asyncio.run(
             plan_with_estimates(self._loaded.config, simulate=wish.simulate, only=wish.only, store_url=self._store)
         )
-        cases = tuple(case for case in plan.runnable if case.process == 1 and case.company is None)
+        cases = tuple(case for case in plan.runnable if case.process == 1 and case.company is None and not case.peers)
         if not cases:
             raise UsageError("there is nothing to tune: no case can be run", remedy="see why: muster plan CONFIG")
         if any(case.workload.seeks_largest for case in cases):

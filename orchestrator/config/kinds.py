@@ -73,6 +73,13 @@ PROBLEM_ERROR: Final = "muster_problem"
 NOT_YET_ERROR: Final = "muster_not_yet"
 
 
+class Across(str, enum.Enum):
+    """The devices that take part in an operation of several: all of a kind."""
+
+    HOST = "host"
+    HOSTS = "hosts"
+
+
 class Largest(str, enum.Enum):
     """In place of a batch size: the largest that fits."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from orchestrator.config.kinds import (
+    Across,
     BatchSize,
     Cores,
     FrameworkName,
@@ -90,6 +91,7 @@ class SweepEntry(Keys):
     threads: Swept[Threads] | None = Field(None, description="Threads of an operation; all for the device's cores.")
     framework: Swept[FrameworkName] | None = Field(None, description="Frameworks.")
     fetch: Swept[Fetch] | None = Field(None, description="Where a step leaves its output.")
+    across: Swept[Across] | None = Field(None, description="Devices that all-reduce holds.")
 
     @model_validator(mode="after")
     def _check_not_empty(self) -> SweepEntry:
@@ -160,6 +162,13 @@ class WorkloadConfig(Keys):
     fetch: Swept[Fetch] = Field(
         (Fetch.DEVICE,), description="Leave a step's output on the device, or copy it to the host's memory each time."
     )
+    across: Swept[Across] = Field(
+        tuple(Across),
+        description=(
+            "Of all-reduce, which holds several devices at once: host: all of a kind on each host; hosts: all of a kind"
+            " on all hosts. An operation with -r4 in its name takes the first four of them."
+        ),
+    )
     exclude: tuple[SweepEntry, ...] = Field(
         (), description="Combinations to leave out: those that have all the values of an entry."
     )
@@ -175,6 +184,8 @@ class WorkloadConfig(Keys):
     def _check_what(self) -> WorkloadConfig:
         if self.model is None and self.problems is None:
             raise problem("it says neither `model` nor `problems`: give one, such as model: alexnet")
+        if self.across != tuple(Across) and not any(works.is_collective(name) for name in self.names):
+            raise problem("`across` is of operations of several devices: nothing here is one, such as allreduce")
         if self.model is None:
             return self._with_own_sizes()
         for key in ("problems", "operation"):

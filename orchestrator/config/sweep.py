@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from orchestrator.config.kinds import Cores, Largest
+from orchestrator.config.kinds import Across, Cores, Largest
 from orchestrator.config.measurement import COMMON_BATCH_SIZE
 from orchestrator.errors import ConfigError
 from workers import models, works
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         tuple[Fetch, ...],
         tuple[Pass, ...],
     ]
+    #: The lists, and which devices operations of several are measured across.
+    _Sweep: TypeAlias = tuple[_Lists, tuple[Across, ...]]
 
 #: The most combinations that a config may ask for; more is a typo, and would take weeks to measure.
 MAX_COMBINATIONS: Final = 100_000
@@ -57,6 +59,8 @@ class SweptWorkload:
     onednn: OneDnn | None = None
     #: ``None`` for as many as the device has cores.
     threads: int | None = None
+    #: Which devices an operation of several holds; ``None`` for what is measured on one.
+    across: Across | None = None
 
 
 def resolve(swept: SweptWorkload, kind: DeviceKind) -> Workload:
@@ -84,7 +88,7 @@ def resolve_all(swept: Iterable[SweptWorkload], kind: DeviceKind) -> tuple[Workl
 
 def count(workloads: Iterable[WorkloadConfig]) -> int:
     """Return how many combinations the lists make at most, before any is left out or found to be a duplicate."""
-    return sum(math.prod(map(len, lists)) for one in workloads for lists in _sweeps(one))
+    return sum(math.prod(map(len, lists)) for one in workloads for lists, _ in _sweeps(one))
 
 
 def expand(workloads: Sequence[WorkloadConfig]) -> tuple[SweptWorkload, ...]:
@@ -104,7 +108,7 @@ def expand(workloads: Sequence[WorkloadConfig]) -> tuple[SweptWorkload, ...]:
 
 def idle_exclusions(workload: WorkloadConfig) -> tuple[int, ...]:
     """Return the places of ``exclude`` entries that match no combination: likely a slip of the pen."""
-    combinations = tuple(_combinations(_sweeps(workload)[0]))
+    combinations = tuple(_combinations(*_sweeps(workload)[0]))
     return tuple(
         index for index, entry in enumerate(workload.exclude) if not any(_matches(entry, one) for one in combinations)
     )
@@ -112,14 +116,14 @@ def idle_exclusions(workload: WorkloadConfig) -> tuple[int, ...]:
 
 def _expand_one(workload: WorkloadConfig) -> Iterator[SweptWorkload]:
     own, *included = _sweeps(workload)
-    for swept in _combinations(own):
+    for swept in _combinations(*own):
         if not any(_matches(entry, swept) for entry in workload.exclude):
             yield swept
     for lists in included:
-        yield from _combinations(lists)
+        yield from _combinations(*lists)
 
 
-def _sweeps(workload: WorkloadConfig) -> tuple[_Lists, ...]:
+def _sweeps(workload: WorkloadConfig) -> tuple[_Sweep, ...]:
     """Return the lists of the workload itself, then once more for each ``include`` entry, with its values in place.
 
     Where `max` is all that a workload says of batches it stands for the common one as well: by that devices compare. In
@@ -139,7 +143,7 @@ def _sweeps(workload: WorkloadConfig) -> tuple[_Lists, ...]:
     )
 
 
-def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
+def _combinations(lists: _Lists, across: tuple[Across, ...]) -> Iterator[SweptWorkload]:
     for model, framework, batch, precision, layout, compiler, onednn, threads, fetch, pass_ in itertools.product(
         *lists
     ):
@@ -148,7 +152,7 @@ def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
             continue
         # An operation's name says its own.
         batch_size, seeks_largest = batch if work.batch_size is None else (work.batch_size, False)
-        yield SweptWorkload(
+        one = SweptWorkload(
             model=model,
             pass_=pass_,
             batch_size=batch_size,
@@ -161,12 +165,13 @@ def _combinations(lists: _Lists) -> Iterator[SweptWorkload]:
             onednn=onednn.onednn,
             threads=None if isinstance(threads, Cores) else threads,
         )
+        yield from (replace(one, across=each) for each in (across if works.is_collective(model) else (None,)))
 
 
-def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lists:
+def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Sweep:
     """Return the lists of values from the slowest to the fastest to vary."""
     names = sweep.names
-    return (
+    lists = (
         names,
         sweep.framework,
         batches,
@@ -178,6 +183,7 @@ def _lists(sweep: WorkloadConfig, batches: tuple[tuple[int, bool], ...]) -> _Lis
         sweep.fetch,
         sweep.passes or tuple(dict.fromkeys(pass_ for name in names for pass_ in works.find(name).passes)),
     )
+    return lists, sweep.across
 
 
 def _start(sizes: Iterable[int | Largest], otherwise: int) -> int:
@@ -206,6 +212,7 @@ def _matches(entry: SweepEntry, swept: SweptWorkload) -> bool:
         and _is_one_of(Cores.ALL if swept.threads is None else swept.threads, entry.threads)
         and _is_one_of(swept.framework, entry.framework)
         and _is_one_of(swept.fetch, entry.fetch)
+        and _is_one_of(swept.across, entry.across)
     )
 
 

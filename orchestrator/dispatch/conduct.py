@@ -15,6 +15,7 @@ from orchestrator.dispatch.messages import (
     RecordVerdict,
     ReleaseDevice,
     StartCase,
+    StopRequested,
 )
 from orchestrator.dispatch.policies import (
     FAILURES,
@@ -26,7 +27,7 @@ from orchestrator.dispatch.policies import (
     turn,
 )
 from orchestrator.dispatch.state import AttemptRecord
-from orchestrator.dispatch.transitions import CLOSED, AttemptState, DeviceState
+from orchestrator.dispatch.transitions import CLOSED, OVER, AttemptState, DeviceState
 from orchestrator.planning import lonely
 from workers.protocol import Verdict
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from orchestrator.dispatch.messages import Command
     from orchestrator.dispatch.settings import DispatchSettings
-    from orchestrator.dispatch.state import Board, CaseRecord, DeviceRecord, HostRecord
+    from orchestrator.dispatch.state import Board, CaseRecord, DeviceRecord, HostRecord, Turn
     from workers.protocol import Together
 
 #: Owner of the one deadline that all cases in all queues share; devices and hosts own theirs by their names.
@@ -52,6 +53,8 @@ class Conduct:
         self.is_stopping = False
         #: Why somebody wants the run to end; ``None`` where nobody does.
         self.stop_reason: str | None = None
+        #: Devices whose queue an event on another one has changed.
+        self._stirred: dict[str, DeviceRecord] = {}
 
     # --- devices ---
 
@@ -75,7 +78,7 @@ class Conduct:
             self._line_up(device, record)
         elif device.queue:
             self._set_deadline(device, min(record.not_before for record in device.queue))
-        else:
+        elif self.is_stopping or not device.shared:
             yield from self.release(device, at)
 
     def release(self, device: DeviceRecord, at: float) -> Iterator[Command]:
@@ -87,22 +90,33 @@ class Conduct:
     def _line_up(self, device: DeviceRecord, record: CaseRecord) -> None:
         if not device.is_in_line:
             device.is_in_line = True
-            key = turn(device.device.kind, record.position, self._settings.host_concurrency)
-            heapq.heappush(device.host.idle, (key, device))
+            first, then = turn(device.device.kind, record.position, self._settings.host_concurrency)
+            heapq.heappush(device.host.idle, ((first, then, device.position), device))
 
     def fill(self, host: HostRecord, at: float) -> Iterator[Command]:
         """Begin what the host has room for, in turn; nothing while it is silent, or once the run shall end."""
+        passed_over: list[tuple[Turn, DeviceRecord]] = []
         while host.idle and host.silent_since is None and not self.is_stopping:
             device = host.idle[0][1]
             record = device.due(at) if device.state is DeviceState.IDLE else None
-            if record is not None and not has_room(self._board, host, record, self._settings.host_concurrency):
-                return
-            heapq.heappop(host.idle)
+            has_no_room = record is not None and not has_room(
+                self._board, host, record, self._settings.host_concurrency, at
+            )
+            if has_no_room and (record is None or not record.is_shared):
+                break
+            turn_of_it = heapq.heappop(host.idle)
+            if has_no_room:
+                # It may wait for another host's devices: nobody else here has to wait for these.
+                passed_over.append(turn_of_it)
+                continue
             device.is_in_line = False
             if record is not None and is_together(record.case, self._settings.host_concurrency):
                 yield from self._start_together(device, record, at)
             elif record is not None:
-                yield self._start(device, record, at)
+                yield self._start(record, at)
+        for waiting in passed_over:
+            if waiting[1].is_in_line:
+                heapq.heappush(host.idle, waiting)
 
     def _start_together(self, device: DeviceRecord, record: CaseRecord, at: float) -> Iterator[Command]:
         """Begin a case and all that are measured together with it; end it where there are none any more."""
@@ -112,9 +126,9 @@ class Conduct:
             for each in records:
                 own = self._board.devices[each.case.device.id]
                 own.step_out()
-                yield self._start(own, each, at, together)
+                yield self._start(each, at, together)
             return
-        device.queue.remove(record)
+        self._board.take_out(record)
         gap = lonely(record.case)
         yield self._decide(device, record, at, gap.verdict, gap.reason)
         yield from self._look_on(device, at)
@@ -123,7 +137,7 @@ class Conduct:
 
     def lose(self, device: DeviceRecord, at: float, reason: str, *, is_final: bool) -> Iterator[Command]:
         """Take a device as away: its agent is gone. Another one is tried soon, unless that is hopeless or unwanted."""
-        self._miss(device, at)
+        yield from self._miss(device, at, reason)
         device.losses += 1
         if device.away_since is None:  # what tries to bring it back fail of is not why it is away
             device.reason = reason
@@ -154,7 +168,7 @@ class Conduct:
         self, device: DeviceRecord, at: float, reason: str, verdict: Verdict = Verdict.HOST_DOWN
     ) -> Iterator[Command]:
         """Take a device as lost for good; its agent is told to end, should it hear it."""
-        self._miss(device, at)
+        yield from self._miss(device, at, reason, verdict)
         yield from self._close(device, at, reason, verdict)
         yield from self.fill(device.host, at)
 
@@ -168,13 +182,43 @@ class Conduct:
             yield from self.settle(device, attempt.case, at, Verdict.HOST_DOWN, reason)
         yield from self.go_on(device, at)
 
-    def _miss(self, device: DeviceRecord, at: float) -> None:
-        """Move a device to away, and its attempt, if it has one, to missing."""
+    def _miss(
+        self, device: DeviceRecord, at: float, reason: str, verdict: Verdict = Verdict.HOST_DOWN
+    ) -> Iterator[Command]:
+        """Move a device to away, and its attempt, if it has one, to missing; end one that another device times."""
+        is_peer = device.is_peer
         if device.state is not DeviceState.AWAY:
             self._board.move_device(device, DeviceLost, at)
         attempt = device.active
-        if attempt is not None and attempt.state is not AttemptState.MISSING:
+        if attempt is None:
+            return
+        if is_peer:
+            device.active = None
+            yield from self.end_for_want_of_a_peer(attempt, at, verdict, f"{device.device.id}: {reason}")
+        elif attempt.state is not AttemptState.MISSING:
             self._board.move_attempt(attempt.case, attempt.number, DeviceLost, at)
+            self._await_peers(attempt, at)
+
+    def end_for_want_of_a_peer(
+        self, attempt: AttemptRecord, at: float, verdict: Verdict, reason: str
+    ) -> Iterator[Command]:
+        """Have an attempt ended one of whose devices is lost, unless it is over, or measured, or missing itself."""
+        if attempt.state in OVER or attempt.state is AttemptState.MISSING:
+            return
+        # As by a stop: what is measured already is on its way.
+        if self._board.move_attempt(attempt.case, attempt.number, StopRequested, at):
+            yield self.cancel(attempt, at, verdict, reason)
+
+    def await_peers_of(self, record: CaseRecord, at: float) -> None:
+        """Wait for the peers of a case whose attempt has just ended."""
+        if record.attempt is not None:
+            self._await_peers(record.attempt, at)
+
+    def _await_peers(self, attempt: AttemptRecord, at: float) -> None:
+        """Give the peers of an attempt that is over, or whose own device is away, a moment to end their part."""
+        for peer in self._board.devices_of(attempt.case):
+            if peer.active is attempt and peer.is_peer:
+                self._set_deadline(peer, at + self._settings.cancel_timeout_s)
 
     def _close(
         self, device: DeviceRecord, at: float, reason: str, verdict: Verdict = Verdict.HOST_DOWN
@@ -194,6 +238,7 @@ class Conduct:
         self._board.move_case(record, RecordAttempt, at)
         record.given_up.add(attempt.number)
         device.active = None
+        self._await_peers(attempt, at)
         return RecordAttempt(case_key=record.case.key, attempt=attempt.number, verdict=Verdict.HOST_DOWN, reason=reason)
 
     # --- hosts that are silent ---
@@ -228,18 +273,24 @@ class Conduct:
             self._set_deadline(device, at)
         elif device.state is DeviceState.PREPARING:
             self._set_deadline(device, max(at + self._settings.prepare_timeout_s, self._grace_over_at(device, at)))
+        elif device.is_peer and device.active is not None:
+            if device.active.state in OVER or device.active.state is AttemptState.MISSING:
+                self._await_peers(device.active, at)
         elif device.active is not None:
             self.await_next(device.active, at)
 
     # --- cases ---
 
-    def _start(self, device: DeviceRecord, record: CaseRecord, at: float, together: Together | None = None) -> Command:
-        device.queue.remove(record)
+    def _start(self, record: CaseRecord, at: float, together: Together | None = None) -> Command:
+        self._board.take_out(record)
         number = record.made + 1
-        device.active = record.attempt = AttemptRecord(case=record, number=number)
+        record.attempt = AttemptRecord(case=record, number=number)
         self._board.move_case(record, StartCase, at)
-        self._board.move_device(device, StartCase, at)
-        self.await_next(device.active, at)
+        for each in self._board.devices_of(record):
+            each.step_out()
+            each.active = record.attempt
+            self._board.move_device(each, StartCase, at)
+        self.await_next(record.attempt, at)
         return StartCase(case=record.case, attempt=number, together=together)
 
     def settle(
@@ -251,14 +302,17 @@ class Conduct:
         """
         tries = record.made - record.made_before
         attempts = self._settings.attempts
-        if self.is_stopping or device.is_put_aside:
+        if self.is_stopping or any(
+            each.is_put_aside or each.state in CLOSED for each in self._board.devices_of(record)
+        ):
             attempts = tries
         elif is_together(record.case, self._settings.host_concurrency):
             attempts = 1
         if is_tried_again(verdict, attempt=tries, attempts=attempts):
             if tries > 0:
                 record.not_before = at + retry_delay_s(tries, self._settings.retry_delay_s)
-            device.put_back(record)
+            self._board.put_back(record)
+            self._stir(record, besides=device)
             return
         yield from self._end(device, record, at, verdict, reason)
 
@@ -267,6 +321,10 @@ class Conduct:
     ) -> Iterator[Command]:
         """End a case that was tried, and see what follows from it for others."""
         yield self._decide(device, record, at, verdict, reason)
+        if record.is_shared:
+            # Which of its devices is to blame cannot be told.
+            self._stir(record, besides=device)
+            return
         if verdict is Verdict.OOM:
             yield from self._infer_oom(device, record, at)
         yield from self._judge(device, at, verdict, reason)
@@ -276,13 +334,33 @@ class Conduct:
         batch_size = record.case.workload.batch_size
         reason = f"inferred: batch {batch_size} did not fit on this device, so a larger one does not either"
         for larger in [other for other in device.queue if needs_more_memory(other.case, record.case)]:
-            device.queue.remove(larger)
+            self._board.take_out(larger)
             yield self._decide(device, larger, at, Verdict.OOM, reason)
+            self._stir(larger, besides=device)
 
     def end_queue(self, device: DeviceRecord, at: float, verdict: Verdict, reason: str) -> Iterator[Command]:
-        """End every case that a device has still to begin."""
-        while device.queue:
-            yield self._decide(device, device.queue.pop(0), at, verdict, reason)
+        """End every case that a device has still to begin, those of several devices for all of these."""
+        ended = list(device.queue)
+        for record in ended:
+            self._board.take_out(record)
+            said = reason if record.is_led_by(device.device) else f"{device.device.id}: {reason}"
+            yield self._decide(device, record, at, verdict, said)
+        for record in ended:
+            self._stir(record, besides=device)
+
+    def _stir(self, record: CaseRecord, *, besides: DeviceRecord) -> None:
+        """Note that the other devices of a case have to go on, which has come into their queues, or out of them."""
+        self._stirred |= {each.device.id: each for each in self._board.devices_of(record) if each is not besides}
+
+    def catch_up(self, at: float) -> Iterator[Command]:
+        """Have devices go on whose queue another one has changed: at the end of an event, when all is in place."""
+        while self._stirred:
+            device = self._stirred.pop(next(iter(self._stirred)))
+            if device.state is DeviceState.IDLE:
+                self._board.deadlines.clear(device.device.id)
+                yield from self.go_on(device, at)
+            elif device.state is DeviceState.AWAY and not device.is_wanted:
+                yield from self.release(device, at)
 
     def _decide(
         self, device: DeviceRecord, record: CaseRecord, at: float, verdict: Verdict, reason: str | None
@@ -290,6 +368,9 @@ class Conduct:
         self._board.move_case(record, RecordVerdict, at)
         record.verdict, record.reason = verdict, reason
         device.done += 1
+        if record.is_shared:
+            for each in self._board.devices_of(record):
+                each.shared.remove(record)
         return RecordVerdict(case_key=record.case.key, verdict=verdict, reason=reason)
 
     def cancel(self, attempt: AttemptRecord, at: float, verdict: Verdict, reason: str) -> Command:

@@ -31,18 +31,18 @@ def check_invariants(board: Board, concurrency: HostConcurrency, *, is_stopping:
 
 def _wrong_with_device(board: Board, device: DeviceRecord, is_stopping: bool) -> Iterator[str]:
     attempt = device.active
-    is_missing = attempt is not None and attempt.state is AttemptState.MISSING
+    is_missing = attempt is not None and attempt.state is AttemptState.MISSING and not device.is_peer
     may_miss = device.state in (DeviceState.AWAY, DeviceState.PREPARING)
     if is_missing and not may_miss:
         yield f"{device} is {device.state.value} and misses an attempt"
     if (device.state is DeviceState.BUSY) != (attempt is not None and not is_missing):
         yield f"{device} is {device.state.value} with the active attempt {attempt}"
-    if attempt is not None and attempt.state in OVER:
+    if attempt is not None and attempt.state in OVER and not device.is_peer:
         yield f"{device} is at work on an attempt that is {attempt.state.value}"
     yield from _wrong_with_waiting(board, device)
     if device.queue and (is_stopping or device.state in CLOSED):
         yield f"{device} is {device.state.value} with {len(device.queue)} cases queued"
-    if not device.queue and device.state is DeviceState.IDLE:
+    if not (device.queue or device.shared) and device.state is DeviceState.IDLE:
         yield f"{device} has nothing left and was not released"
     positions = [record.position for record in device.queue]
     if positions != sorted(positions):
@@ -55,7 +55,9 @@ def _wrong_with_waiting(board: Board, device: DeviceRecord) -> Iterator[str]:
     is_silent = device.host.silent_since is not None
     waits = device.state in (DeviceState.BUSY, DeviceState.PREPARING, DeviceState.AWAY)
     if device.state is DeviceState.IDLE:
-        waits = not device.is_in_line
+        waits = bool(device.queue) and not device.is_in_line
+    if device.is_peer and device.active is not None:
+        waits = device.active.state in OVER or device.active.state is AttemptState.MISSING
     if has_deadline != (waits and not is_silent):
         yield f"{device} is {device.state.value} {'with' if has_deadline else 'without'} a deadline"
 
@@ -70,7 +72,9 @@ def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency:
     )
     if load != host.load:
         yield f"host {host.name} has {load} and counts {host.load}"
-    if len(busy) > 1 and any(_must_be_alone(device, concurrency) for device in devices):
+    if len({id(device.active) for device in devices if device.state is DeviceState.BUSY}) > 1 and any(
+        _must_be_alone(device, concurrency) for device in devices
+    ):
         yield f"host {host.name} has {len(busy)} devices at work, and one of them must be alone"
     if concurrency is HostConcurrency.BOTH and len({one.group for one in cases}) > 1:
         yield f"host {host.name} has cases at work together that do not belong together"
@@ -79,6 +83,7 @@ def _wrong_with_host(host: HostRecord, devices: list[DeviceRecord], concurrency:
     for device in devices:
         has_turn = device.state is DeviceState.IDLE and device.is_in_line and host.silent_since is None
         waits_for_others = concurrency is HostConcurrency.BOTH and is_away
+        waits_for_others |= any(record.is_shared for record in device.queue)
         if has_turn and may_start(device.device.kind, load, concurrency) and not waits_for_others:
             yield f"{device} waits although its host has room"
 
@@ -106,7 +111,7 @@ def _wrong_with_cases(board: Board) -> Iterator[str]:
         yield f"{open_devices} devices are open and {board.open_devices} are counted"
     places = Counter(_places(board))
     for record in board.cases.values():
-        expected = 0 if record.state is CaseState.DONE else 1
+        expected = {CaseState.DONE: 0, CaseState.QUEUED: len(record.case.devices), CaseState.ACTIVE: 1}[record.state]
         if places[record] != expected:
             yield f"{record} is {record.state.value} and in {places[record]} places"
         if (record.verdict is not None) != (record.state is CaseState.DONE):
@@ -116,5 +121,5 @@ def _wrong_with_cases(board: Board) -> Iterator[str]:
 def _places(board: Board) -> Iterator[CaseRecord]:
     for device in board.devices.values():
         yield from device.queue
-        if device.active is not None:
+        if device.active is not None and not device.is_peer:
             yield device.active.case

@@ -17,6 +17,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     HostHeard,
     HostSilent,
+    PeerFinished,
     ResultRecovered,
     StopRequested,
 )
@@ -53,6 +54,7 @@ class Dispatcher:
       that is lost; it was given up at a deadline; its loss is told twice);
     * ``CaseWaiting``, ``CaseGranted``, ``CaseStarted`` and ``CaseMeasured`` of an attempt that is being cancelled or
       is missing;
+    * ``PeerFinished`` of a device that has been lost or given up meanwhile;
     * whatever is heard of an attempt that was given up with its device, and results that :meth:`awaits` does not want;
     * ``HostSilent`` and ``HostHeard`` that say what is known.
 
@@ -76,6 +78,7 @@ class Dispatcher:
             CaseStarted: self._case_moved,
             CaseMeasured: self._case_moved,
             CaseFinished: self._case_finished,
+            PeerFinished: self._peer_finished,
             ResultRecovered: self._result_recovered,
             DeadlinePassed: self._deadline_passed,
             StopRequested: self._stop_requested,
@@ -102,9 +105,10 @@ class Dispatcher:
         if not self._has_begun:
             raise RuntimeError(f"{type(event).__name__} came before begin() was called")
         if stop is None:
-            return tuple(self._handlers[type(event)](event))
+            return (*self._handlers[type(event)](event), *self._conduct.catch_up(event.at))
         self._conduct.is_stopping = True
-        return (*self._handlers[type(event)](event), *self._stop_requested(stop))
+        handled = self._handlers[type(event)](event)
+        return (*handled, *self._stop_requested(stop), *self._conduct.catch_up(event.at))
 
     # --- devices and hosts ---
 
@@ -143,8 +147,8 @@ class Dispatcher:
         if self._board.move_attempt(record, event.attempt, type(event), event.at) and record.attempt is not None:
             self._conduct.await_next(record.attempt, event.at)
             if isinstance(event, CaseStarted):
-                device = self._board.devices[record.case.device.id]
-                device.losses = device.returns = 0
+                for device in self._board.devices_of(record):
+                    device.losses = device.returns = 0
         return ()
 
     def _case_finished(self, event: CaseFinished) -> Iterator[Command]:
@@ -157,7 +161,17 @@ class Dispatcher:
         if device.state is DeviceState.BUSY:
             self._board.move_device(device, CaseFinished, event.at)
         self._board.move_case(record, CaseFinished, event.at)
+        self._conduct.await_peers_of(record, event.at)
         yield from self._settle(device, record, event)
+
+    def _peer_finished(self, event: PeerFinished) -> Iterator[Command]:
+        device = self._board.devices[event.device_id]
+        attempt = device.active
+        if attempt is None or (attempt.case.case.key, attempt.number) != (event.case_key, event.attempt):
+            return  # it was given up, or lost, before it could say so
+        device.active = None
+        self._board.move_device(device, PeerFinished, event.at)
+        yield from self._conduct.go_on(device, event.at)
 
     def _result_recovered(self, event: ResultRecovered) -> Iterator[Command]:
         if not self.awaits(event.case_key, event.attempt):
@@ -169,7 +183,7 @@ class Dispatcher:
             device.active = None
         else:
             # Begun by an earlier head: none of the attempts that this one may make.
-            device.queue.remove(record)
+            self._board.take_out(record)
             device.step_out()
             record.attempt = AttemptRecord(case=record, number=event.attempt, state=AttemptState.DONE)
             record.made_before = event.attempt
@@ -216,6 +230,10 @@ class Dispatcher:
             yield from self._conduct.go_on(device, at)
         elif device.state is DeviceState.PREPARING or attempt is None:
             yield from self._conduct.give_up(device, at, self._unready_reason(device))
+        elif device.is_peer:
+            part = f"its agent did not end its part in case {attempt.case.case.key}"
+            reason = f"{part} within {self._settings.cancel_timeout_s:g} s"
+            yield from self._conduct.give_up(device, at, reason)
         elif attempt.state is AttemptState.CANCELLING:
             silence = f"its agent did not end it within {self._settings.cancel_timeout_s:g} s"
             yield from self._conduct.give_up(device, at, f"{attempt.cancel_reason}; {silence}")
@@ -258,8 +276,14 @@ class Dispatcher:
     def _stop_attempt(self, device: DeviceRecord, attempt: AttemptRecord, event: StopRequested) -> Iterator[Command]:
         """Wait for the end of an attempt, have it ended ``now``, or give it up where nobody may ever tell of it.
 
-        What is given up was cancelled, which is not final: whoever goes on with the run looks for its result.
+        What is given up was cancelled, which is not final: whoever goes on with the run looks for its result. A peer
+        ends with the attempt.
         """
+        if device.is_peer:
+            if event.now and device.host.silent_since is not None:
+                reason = f"{device.host.name} is silent; {event.reason}"
+                yield from self._conduct.give_up(device, event.at, reason, Verdict.CANCELLED)
+            return
         if attempt.state is AttemptState.MISSING:
             reason = f"{device.reason}; {event.reason}"
             yield from self._conduct.give_up(device, event.at, reason, Verdict.CANCELLED)

@@ -84,6 +84,16 @@ class CaseFinished:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PeerFinished:
+    """A device that an attempt held beside the one which times it has ended its part, in whatever way."""
+
+    at: float
+    device_id: str
+    case_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResultRecovered:
     """An agent that has just come up found the result of an attempt on its host that the head never acknowledged."""
 
@@ -133,6 +143,7 @@ Event: TypeAlias = (
     | CaseStarted
     | CaseMeasured
     | CaseFinished
+    | PeerFinished
     | ResultRecovered
     | HostSilent
     | HostHeard
@@ -150,7 +161,7 @@ class PrepareDevice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartCase:
-    """Give a case to its device's agent."""
+    """Give a case to its device's agent, and to those of its peers, where it has any."""
 
     case: Case
     #: Counts from 1 within the case.

@@ -38,6 +38,10 @@ class ImpossibleTransitionError(Exception):
         super().__init__(f"{trigger} cannot come while {subject} is {state}; its story so far:{lines}")
 
 
+#: Whose turn it is among the idle devices of a host, the smallest first: see :func:`policies.turn`; then the device's
+#: own place, for several may wait for one case.
+Turn: TypeAlias = tuple[int, int, int]
+
 #: When something happened, in seconds on the run's clock, and what.
 StoryLine: TypeAlias = tuple[float, str]
 
@@ -81,6 +85,15 @@ class CaseRecord:
         return company_key(self.case)
 
     @property
+    def is_shared(self) -> bool:
+        """True where it holds several devices at once."""
+        return bool(self.case.peers)
+
+    def is_led_by(self, device: Device) -> bool:
+        """Return whether a device is the one that times it, and whose agent tells of it."""
+        return self.case.device.id == device.id
+
+    @property
     def made(self) -> int:
         """Attempts begun so far, earlier ones counted."""
         return self.attempt.number if self.attempt else self.made_before
@@ -110,7 +123,7 @@ class HostRecord:
     failed_on: set[str] = field(default_factory=set)
     devices: list[DeviceRecord] = field(default_factory=list)
     #: A heap of idle devices by whose turn it is; a device that has stopped being idle is dropped when it comes up.
-    idle: list[tuple[tuple[int, int], DeviceRecord]] = field(default_factory=list)
+    idle: list[tuple[Turn, DeviceRecord]] = field(default_factory=list)
 
     @property
     def load(self) -> HostLoad:
@@ -138,10 +151,15 @@ class DeviceRecord:
 
     device: Device
     host: HostRecord
+    #: Its place among the devices of its host, from 0.
+    position: int
     state: DeviceState = DeviceState.WAITING
-    #: Cases still to be begun, in the plan's order.
+    #: Cases still to be begun, in the plan's order; one of several devices stands in the queue of each.
     queue: list[CaseRecord] = field(default_factory=list)
+    #: What it is at work on, or misses; a peer's part in an attempt may last a moment longer than the attempt.
     active: AttemptRecord | None = None
+    #: Cases that hold it beside other devices and have not ended: it stays for them, should they be tried again.
+    shared: list[CaseRecord] = field(default_factory=list)
     done: int = 0
     #: Whether it stands in its host's line of idle devices.
     is_in_line: bool = False
@@ -169,7 +187,12 @@ class DeviceRecord:
     @property
     def is_wanted(self) -> bool:
         """True where a case is still to begin on it, or an attempt to end."""
-        return self.active is not None or bool(self.queue)
+        return self.active is not None or bool(self.queue or self.shared)
+
+    @property
+    def is_peer(self) -> bool:
+        """True where it is at work for a case that another device times."""
+        return self.active is not None and not self.active.case.is_led_by(self.device)
 
     def step_out(self) -> None:
         """Leave the line of idle devices."""
@@ -201,27 +224,45 @@ class Board:
     def of(cls, cases: Sequence[Case], attempts_before: Mapping[str, int] | None = None) -> Board:
         """Return the board of a run before it begins; ``attempts_before`` counts those made already, by case key.
 
-        Raises ValueError where two cases have one key, or one device id stands for two devices.
+        Raises ValueError where two cases have one key, one device id stands for two devices, or a case holds one twice.
         """
         board = cls()
         for position, case in enumerate(cases):
             if case.key in board.cases:
                 raise ValueError(f"two cases of the plan have the key {case.key}")
+            if len({device.id for device in case.devices}) < len(case.devices):
+                raise ValueError(f"case {case.key} holds a device twice")
             made_before = (attempts_before or {}).get(case.key, 0)
             record = CaseRecord(case=case, position=position, made_before=made_before)
             board.cases[case.key] = record
-            board._device_of(case.device).queue.append(record)
+            for device in map(board._device_of, case.devices):
+                device.queue.append(record)
+                device.shared += [record] if record.is_shared else []
             if case.company is Company.TOGETHER:
                 board.groups.setdefault(record.group, []).append(record)
         board.counts[CaseState.QUEUED] = len(board.cases)
         board.open_devices = len(board.devices)
         return board
 
+    def devices_of(self, record: CaseRecord) -> tuple[DeviceRecord, ...]:
+        """Return the devices that a case holds, by rank."""
+        return tuple(self.devices[device.id] for device in record.case.devices)
+
+    def take_out(self, record: CaseRecord) -> None:
+        """Take a case out of the queue of each of its devices."""
+        for device in self.devices_of(record):
+            device.queue.remove(record)
+
+    def put_back(self, record: CaseRecord) -> None:
+        """Put a case back into the queue of each of its devices, at its place in the plan's order."""
+        for device in self.devices_of(record):
+            device.put_back(record)
+
     def _device_of(self, device: Device) -> DeviceRecord:
         known = self.devices.get(device.id)
         if known is None:
             host = self.hosts.setdefault(device.host, HostRecord(name=device.host))
-            known = self.devices[device.id] = DeviceRecord(device=device, host=host)
+            known = self.devices[device.id] = DeviceRecord(device=device, host=host, position=len(host.devices))
             host.devices.append(known)
         elif known.device != device:
             raise ValueError(f"two devices of the plan are called {device.id}")

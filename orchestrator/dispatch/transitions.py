@@ -28,6 +28,7 @@ from orchestrator.dispatch.messages import (
     DeviceLost,
     DeviceReady,
     Event,
+    PeerFinished,
     PrepareDevice,
     RecordAttempt,
     RecordVerdict,
@@ -95,6 +96,7 @@ DEVICE_TRANSITIONS: Final[Mapping[tuple[DeviceState, Trigger], DeviceState]] = {
     (DeviceState.IDLE, DeviceLost): DeviceState.AWAY,
     (DeviceState.IDLE, ReleaseDevice): DeviceState.RELEASED,
     (DeviceState.BUSY, CaseFinished): DeviceState.IDLE,
+    (DeviceState.BUSY, PeerFinished): DeviceState.IDLE,
     (DeviceState.BUSY, DeviceLost): DeviceState.AWAY,
     (DeviceState.AWAY, DeviceReady): DeviceState.AWAY,  # said before it went
     (DeviceState.AWAY, DeviceLost): DeviceState.AWAY,  # told twice

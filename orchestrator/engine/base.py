@@ -16,6 +16,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     HostHeard,
     HostSilent,
+    PeerFinished,
     PrepareDevice,
     ReleaseDevice,
     ResultRecovered,
@@ -38,6 +39,7 @@ Occurrence: TypeAlias = (
     | CaseStarted
     | CaseMeasured
     | CaseFinished
+    | PeerFinished
     | ResultRecovered
     | HostSilent
     | HostHeard
@@ -52,6 +54,9 @@ class Engine(Protocol):
     ``Progress``, ``CaseMeasured`` and ``CaseFinished``, or by ``DeviceLost``; where somebody else has the device, by
     ``CaseWaiting``, once or more, and ``CaseGranted`` before. A cancelled case still ends with ``CaseFinished``. Events
     are stamped with :meth:`now`.
+
+    Where a case has peers, each of these is answered for by a ``PeerFinished`` as well, once the case's own device has
+    ended the attempt or is lost, or by a ``DeviceLost`` of its own.
 
     A device that was lost may be prepared again, any number of times: the engine finds out whether its host is back and
     brings up another agent. Between ``PrepareDevice`` and ``DeviceReady`` come the results that the host still keeps of

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
@@ -34,6 +34,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     HostHeard,
     HostSilent,
+    PeerFinished,
     PrepareDevice,
     ReleaseDevice,
     ResultRecovered,
@@ -42,6 +43,7 @@ from orchestrator.dispatch.messages import (
 from orchestrator.dispatch.policies import must_be_alone
 from orchestrator.dispatch.settings import HostConcurrency
 from orchestrator.engine.clock import TICK_S, RunClock
+from orchestrator.engine.gathering import Gathering, Member
 from orchestrator.engine.heartbeat import BEAT_S, Heartbeat
 from orchestrator.engine.ray_errors import meaning_of, reason_of
 from orchestrator.errors import ClusterError
@@ -57,6 +59,7 @@ from workers.protocol import (
     HeadLoss,
     Progress,
     Result,
+    Ring,
     Verdict,
     WhenBusy,
 )
@@ -135,6 +138,8 @@ class _Agent:
     is_over: bool = False
     #: Number of the last news heard from it.
     seen: int = 0
+    #: Where it takes its leases, in its own words.
+    place: str = ""
     #: When it last answered anything, on the engine's clock: as it hears us, we hear it.
     heard_at: float = 0.0
     #: It was asked for a sign of life, and owes it.
@@ -176,6 +181,8 @@ class RayEngine:
         #: Devices that were prepared before. When one is prepared again, its host may have gone and come back.
         self._known: set[str] = set()
         self._device_of: dict[tuple[str, int], str] = {}
+        #: Attempts that hold several devices.
+        self._gatherings: dict[tuple[str, int], Gathering] = {}
         self._occurrences: asyncio.Queue[Occurrence] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock = RunClock()
@@ -199,7 +206,7 @@ class RayEngine:
             case PrepareDevice():
                 self._prepare(act.device)
             case StartCase():
-                self._spawn(self._run_case(act))
+                self._spawn(self._run_shared(act) if act.case.peers else self._run_case(act))
             case CancelCase():
                 self._spawn(self._cancel(act))
             case AcknowledgeResult():
@@ -308,6 +315,7 @@ class RayEngine:
         if agent.is_over:
             return
         agent.is_ready = True
+        agent.place = report.place
         host, at = agent.device.host, self.now()
         agent.heard_at = at
         if self._heartbeat.watch(host, agent.device.id, at):
@@ -452,25 +460,95 @@ class RayEngine:
 
     async def _run_case(self, act: StartCase) -> None:
         case = act.case
-        agent = self._agents[case.device.id]
         self._device_of[case.key, act.attempt] = case.device.id
-        answer = asyncio.ensure_future(self._ask(agent, "run_case", codec.to_json(self._request(act))))
         try:
-            await asyncio.wait({answer}, timeout=QUIET_S)
+            result = await self._call(self._agents[case.device.id], self._request(act), self._hear_of, quiet_s=QUIET_S)
+        finally:
+            self._device_of.pop((case.key, act.attempt), None)
+        if result is not None:
+            self._tell(CaseFinished(at=self.now(), case_key=case.key, attempt=act.attempt, result=result))
+
+    async def _run_shared(self, act: StartCase) -> None:
+        """Run a case that holds several devices; the others' ends are told after its own, as the dispatcher wants."""
+        case = act.case
+        gathering = Gathering(await self._members(act), self._hear_of)
+        self._gatherings[case.key, act.attempt] = gathering
+        try:
+            result = await gathering.result()
+        finally:
+            self._gatherings.pop((case.key, act.attempt), None)
+        if result is not None:
+            self._tell(CaseFinished(at=self.now(), case_key=case.key, attempt=act.attempt, result=result))
+        async for device in gathering.endings():
+            ended = PeerFinished(at=self.now(), device_id=device.id, case_key=case.key, attempt=act.attempt)
+            self._tell(ended)
+
+    async def _members(self, act: StartCase) -> list[Member]:
+        """Return the devices of a case by rank, each with the agent that it has now."""
+        addresses = await self._addresses()
+        # The same devices may be held by another run at the next moment: it is another group.
+        group = uuid.uuid4().hex
+        return [
+            self._member(act, Ring(group=group, rank=rank, host=addresses.get(device.host, device.host)), device)
+            for rank, device in enumerate(act.case.devices)
+        ]
+
+    async def _addresses(self) -> dict[str, str]:
+        """Return by what each host reaches the others: Ray's own way."""
+        nodes = {}
+        # Where Ray does not answer, agents do not either, and are lost.
+        with contextlib.suppress(ray.exceptions.RayError, asyncio.TimeoutError):
+            nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in await bounded(ray.nodes, CONTROL_TIMEOUT_S)}
+        found = {host: nodes[node] for host, node in self._handle.nodes.items() if node in nodes}
+        return {host: f"[{address}]" if ":" in address else address for host, address in found.items()}
+
+    def _member(self, act: StartCase, ring: Ring, device: Device) -> Member:
+        agent = self._agents[device.id]
+        attempt = act.case.key, act.attempt
+
+        async def call(request: AttemptRequest, heard: Callable[[AgentEvent], None]) -> Result | None:
+            return await self._call(agent, request, heard, quiet_s=0.0)
+
+        async def meet(addresses: Sequence[str]) -> None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                await self._ask(agent, "meet", *attempt, list(addresses))
+
+        async def cancel(verdict: Verdict, reason: str) -> None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                await self._ask(agent, "cancel", *attempt, verdict.value, reason)
+
+        request = self._request(act)
+        return Member(
+            device=device,
+            place=(agent.place, device.kind.value, device.index or 0, device.cores, device.selector),
+            request=replace(request, case=replace(act.case, device=device), ring=ring),
+            call=call,
+            meet=meet,
+            cancel=cancel,
+        )
+
+    async def _call(
+        self, agent: _Agent, request: AttemptRequest, heard: Callable[[AgentEvent], None], *, quiet_s: float
+    ) -> Result | None:
+        """Return what an attempt gave, after passing on its news; ``None`` where the agent is lost, which is told.
+
+        The news are not asked for before ``quiet_s`` are over: short cases cost one call.
+        """
+        answer = asyncio.ensure_future(self._ask(agent, "run_case", codec.to_json(request)))
+        try:
+            await asyncio.wait({answer}, timeout=quiet_s)
             if not answer.done():
-                await self._follow(agent, answer, act)
-            result = codec.from_json(Result, await answer)
+                await self._follow(agent, answer, request, heard)
+            return codec.from_json(Result, await answer)
         except Exception as error:  # each has a meaning
-            meaning = meaning_of(error)
-            if meaning.lost:
+            if meaning_of(error).lost:
                 self._lose(agent, reason_of(error))
-                return
-            result = Result(case_key=case.key, attempt=act.attempt, verdict=Verdict.CRASHED, reason=reason_of(error))
+                return None
+            key, attempt = request.case.key, request.attempt
+            return Result(case_key=key, attempt=attempt, verdict=Verdict.CRASHED, reason=reason_of(error))
         finally:
             if not answer.cancel() and not answer.cancelled():
                 answer.exception()  # heard of in the news before, it is no surprise any more
-            self._device_of.pop((case.key, act.attempt), None)
-        self._tell(CaseFinished(at=self.now(), case_key=case.key, attempt=act.attempt, result=result))
 
     def _request(self, act: StartCase) -> AttemptRequest:
         return AttemptRequest(
@@ -489,7 +567,13 @@ class RayEngine:
             together=act.together,
         )
 
-    async def _follow(self, agent: _Agent, answer: asyncio.Future[str], act: StartCase) -> None:
+    async def _follow(
+        self,
+        agent: _Agent,
+        answer: asyncio.Future[str],
+        request: AttemptRequest,
+        heard: Callable[[AgentEvent], None],
+    ) -> None:
         """Pass on the agent's news of this attempt until ``answer`` is there."""
         is_over = False
         while not is_over:
@@ -502,19 +586,26 @@ class RayEngine:
                     continue
                 for number, event in news_from_json(news.result()):
                     agent.seen = number
-                    if (event.case_key, event.attempt) == (act.case.key, act.attempt):
-                        self._tell(self._stamped(event))
+                    if (event.case_key, event.attempt) == (request.case.key, request.attempt):
+                        heard(event)
             finally:
                 news.cancel()
 
-    def _stamped(self, event: AgentEvent) -> Occurrence:
+    def _hear_of(self, event: AgentEvent) -> None:
+        """Tell what an agent says of an attempt."""
         if isinstance(event, Progress):
-            return event
-        if isinstance(event, AttemptWaiting):
-            return CaseWaiting(at=self.now(), case_key=event.case_key, attempt=event.attempt, reason=event.reason)
-        return _MARKS[type(event)](at=self.now(), case_key=event.case_key, attempt=event.attempt)
+            self._tell(event)
+        elif isinstance(event, AttemptWaiting):
+            waits = CaseWaiting(at=self.now(), case_key=event.case_key, attempt=event.attempt, reason=event.reason)
+            self._tell(waits)
+        else:
+            self._tell(_MARKS[type(event)](at=self.now(), case_key=event.case_key, attempt=event.attempt))
 
     async def _cancel(self, act: CancelCase) -> None:
+        gathering = self._gatherings.get((act.case_key, act.attempt))
+        if gathering is not None:
+            gathering.stop(act.verdict, act.reason)
+            return
         device_id = self._device_of.get((act.case_key, act.attempt))
         agent = self._agents.get(device_id) if device_id else None
         if agent is None:

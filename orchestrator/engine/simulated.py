@@ -24,6 +24,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     HostHeard,
     HostSilent,
+    PeerFinished,
     PrepareDevice,
     ResultRecovered,
     StartCase,
@@ -81,7 +82,8 @@ class SimulatedEngine:
     ``lease_timeout_s`` is how long a device that another muster has is waited for; ``epoch_s`` is what a calendar clock
     shows when the virtual one shows 0, in seconds since 1970; ``head_timeout_s`` is how long a silence agents bear
     before they take the head for gone. ``penalty`` is the share by which steps take longer together with others; each
-    attempt still ends with its own last step. Faults of hosts go by the host's name.
+    attempt still ends with its own last step. Faults of hosts go by the host's name. Of a case of several devices only
+    the first one's faults are played, and the loss of any.
     """
 
     simulated = True
@@ -237,13 +239,14 @@ class SimulatedEngine:
             if isinstance(occurrence, CaseFinished):
                 attempt = self._attempts.pop(occurrence.case_key)
                 attempt.agent.attempt = None
+                self._let_peers_go(attempt)
             yield occurrence
         elif not isinstance(occurrence, Progress):
             self._timeline.expect(course, silence.until_s, dataclasses.replace(occurrence, at=silence.until_s))
 
     def _host_of(self, occurrence: Occurrence) -> str:
         match occurrence:
-            case DeviceReady() | DeviceLost():
+            case DeviceReady() | DeviceLost() | PeerFinished():
                 return _host_of(occurrence.device_id)
             case HostSilent() | HostHeard():
                 return occurrence.host
@@ -287,6 +290,7 @@ class SimulatedEngine:
         if agent.attempt is not None:
             agent.attempt.course.is_off = True
             self._attempts.pop(agent.attempt.case.key)
+            self._let_peers_go(agent.attempt)
             self._orphans.setdefault(device_id, []).append(agent.attempt)
 
     # --- agents ---
@@ -346,6 +350,15 @@ class SimulatedEngine:
         if agent.attempt is not None:
             agent.attempt.course.is_off = agent.attempt.work.is_off = True
             del self._attempts[agent.attempt.case.key]
+            self._let_peers_go(agent.attempt)
+
+    def _let_peers_go(self, attempt: Attempt) -> None:
+        """End what others do for an attempt that is over, or that nobody listens to any more."""
+        for peer in attempt.case.peers:
+            agent = self._agents.get(peer.id)
+            if agent is not None:
+                ended = PeerFinished(at=self._now, device_id=peer.id, case_key=attempt.case.key, attempt=attempt.number)
+                self._timeline.expect(agent.course, self._now, ended)
 
     def _keep(self, attempt: Attempt) -> None:
         attempt.is_kept = True

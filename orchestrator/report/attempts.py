@@ -10,7 +10,7 @@ from orchestrator.report.build import title
 from orchestrator.report.figures import rounded
 from orchestrator.report.notes import SIMULATED
 from orchestrator.report.table import Align, Cell, Column, Row, RowKind, Table
-from orchestrator.report.workloads import in_words
+from orchestrator.report.workloads import in_place, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def _row(number: int, kind: RowKind, one: _Try) -> Row:
     mark = f" ({_SUPERSEDED})" if one.standing == _SUPERSEDED else ""
     cells = (
         Cell(text=str(number), value=number),
-        Cell(text=case.device.id, value=case.device.id),
+        Cell(text=in_place(case), value=case.device.id),
         Cell(text=in_words(case.workload, case.company), value=in_words(case.workload, case.company)),
         Cell(text=str(one.attempt.number), value=one.attempt.number),
         Cell(

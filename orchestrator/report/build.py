@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
 from orchestrator.report.columns import (
+    collective_fields,
     framework_fields,
     penalty_fields,
     ratio_fields,
@@ -69,7 +70,7 @@ def build_table(
     measured_ones = (*ours, *(entry for _, found in others for entry in found))
     entries = (*measured_ones, *theirs)
     fields = (
-        *_with_frameworks(_first_fields(entries, wide=wide), measured_ones),
+        *_before_details(_first_fields(entries, wide=wide), measured_ones),
         *penalty_fields(ours),
         *(wide_fields(passes_of(entries)) if wide else ()),
         *_ratio_fields(entries, relative_to),
@@ -86,7 +87,7 @@ def _first_fields(entries: Sequence[Entry], *, wide: bool) -> tuple[Field, ...]:
     """Return the seed's columns; where rows are of layers and operations, which these are and their rates as well."""
     passes = passes_of(entries)
     if any(entry.is_part for entry in entries):
-        return with_parts(passes, wide=wide)
+        return with_parts(entries, passes, wide=wide)
     fields = seed_fields(passes)
     # A published row's details do not say of which network it is.
     is_told = len({entry.definition.model for entry in entries if entry.kind is RowKind.REFERENCE}) > 1
@@ -126,9 +127,9 @@ def _why_left_out(rows: Sequence[Reference], models: Collection[str], *, is_show
     return f"{title[:1].upper()}{title[1:]} is not shown: none of its rows is of what was measured."
 
 
-def _with_frameworks(fields: tuple[Field, ...], entries: Sequence[Entry]) -> tuple[Field, ...]:
-    """Return the fields with one for what ran a row, before its details, where rows differ in it."""
-    return (*fields[:-1], *framework_fields(entries), fields[-1])
+def _before_details(fields: tuple[Field, ...], entries: Sequence[Entry]) -> tuple[Field, ...]:
+    """Return the fields with those before a row's details that only some runs have: see :mod:`columns`."""
+    return (*fields[:-1], *collective_fields(entries), *framework_fields(entries), fields[-1])
 
 
 def _named(entry: Entry, run: Run) -> Entry:

@@ -58,14 +58,17 @@ def seed_fields(passes: Sequence[Pass] = NETWORK_PASSES) -> tuple[Field, ...]:
     )
 
 
-def with_parts(passes: Sequence[Pass], *, wide: bool) -> tuple[Field, ...]:
+def with_parts(entries: Sequence[Entry], passes: Sequence[Pass], *, wide: bool) -> tuple[Field, ...]:
     """Return the seed's columns for layers and operations by themselves: which it is, and a rate beside each time.
 
-    ``wide`` has the rates already.
+    ``wide`` has the rates already, and where nothing multiplies there are none.
     """
     fields = seed_fields(passes)
+    is_rated = not wide and any(entry.flop(pass_) for entry in entries for pass_ in passes)
     timings = zip(fields[3:-1], passes, strict=True)
-    rated = (each for timing, pass_ in timings for each in (timing, *(() if wide else (_short_tflops_field(pass_),))))
+    rated = (
+        each for timing, pass_ in timings for each in (timing, *((_short_tflops_field(pass_),) if is_rated else ()))
+    )
     return (*fields[:3], work_field(), *rated, fields[-1])
 
 
@@ -75,6 +78,18 @@ def work_field() -> Field:
         column=Column(key="work", heading="Work"),
         cell=lambda _, entry: Cell(text=entry.definition.model, value=entry.definition.model),
     )
+
+
+def collective_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
+    """Return a column for the bandwidth of sums over several devices as DeepBench gives it, where there are any.
+
+    The bytes that all devices give together, by the time of a call:
+    :meth:`workers.ops.collective.AllReduce.reduced_bytes`.
+    """
+    if not any(entry.reduced_bytes is not None for entry in entries):
+        return ()
+    field = _rate(Pass.FORWARD, "reduced_gb_per_s", "GB/s", "GB/s", _reduced_gb_per_s)
+    return (replace(field, column=replace(field.column, heading="Sum GB/s")),)
 
 
 def framework_fields(entries: Sequence[Entry]) -> tuple[Field, ...]:
@@ -296,6 +311,10 @@ def _share_of_roof_percent(entry: Entry, pass_: Pass, mean_ms: float) -> float |
         return _why_no_flop(entry, pass_)
     roof = statistics.roof_flops(intensity, timing.peak_flops, timing.copy_bytes_per_s)
     return 100 * statistics.effective_flops(flop, mean_ms) / roof
+
+
+def _reduced_gb_per_s(entry: Entry, pass_: Pass, mean_ms: float) -> float | str:
+    return "no sum over devices" if entry.reduced_bytes is None else entry.reduced_bytes / mean_ms / 1e6
 
 
 def _why_no_memory(timing: Timing) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.analysis.statistics import Summary
     from orchestrator.report.table import CellValue
     from orchestrator.results import CaseResult, NoiseFloor, Run
-    from workers.protocol import Device, Result, Workload
+    from workers.protocol import Case, Device, Result, Workload
     from workers.telemetry.series import Doubt
 
 NOT_ASKED: Final = "not asked"
@@ -165,6 +166,14 @@ class Entry:
             return None
         return None if batch_size is None else work.flop(batch_size, pass_)
 
+    @property
+    def reduced_bytes(self) -> int | None:
+        """The bytes that the devices of a sum give together; ``None`` for anything else."""
+        model = self.definition.model
+        if not works.is_collective(model):
+            return None
+        return works.reduced_bytes(model, Precision(self.definition.precision).itemsize)
+
     def intensity(self, pass_: Pass) -> float | None:
         """Return the operations for each byte that a step moves at the least; ``None`` where either is not known."""
         flop, batch_size = self.flop(pass_), self.batch_size(pass_)
@@ -256,7 +265,7 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
     said = (*_details(run, device, workload, cases, by_pass), *_processes(by_pass), *_tries(by_pass))
     return Entry(
         kind=RowKind.SIMULATED if run.simulated else RowKind.MEASURED,
-        device_name=device.name or device.selector,
+        device_name=_names(pools[0].case),
         memory=_memory(device),
         definition=_definition(workload, {timing.batch_size for timing in by_pass.values()}, pools[0].company),
         by_pass=tuple((pass_, by_pass.get(pass_, not_asked if pass_ in has else _NO_SUCH_PASS)) for pass_ in Pass),
@@ -267,6 +276,14 @@ def _entry(run: Run, pools: Sequence[PooledCase], floors: Sequence[NoiseFloor]) 
         device_id=device.id,
         cases=cases,
     )
+
+
+def _names(case: Case) -> str:
+    """Return what people call the devices of a case: ``4 x NVIDIA H100`` where it holds as many, each name once."""
+    counted = Counter(device.name or device.selector for device in case.devices)
+    if not case.peers:
+        return next(iter(counted))
+    return " + ".join(f"{number} x {name}" for name, number in counted.items())
 
 
 def _passes_of(model: str) -> tuple[Pass, ...]:
@@ -389,13 +406,16 @@ def _details(
 ) -> tuple[str, ...]:
     """The software, where it ran and what: in the seed's manner, and only what is not as usual."""
     environment = _environment(cases)
-    place = device.host if device.selector == "cpu" else f"{device.host} {device.selector}"
+    place = ", ".join(
+        each.host if each.selector == "cpu" else f"{each.host} {each.selector}" for each in cases[0].case.devices
+    )
     parts = (
         "simulated" if run.simulated else None,
         place,
         _framework(workload, environment),
         _versioned("CUDA v", environment, "framework.cuda"),
         _versioned("cuDNN ", environment, "framework.cudnn"),
+        _versioned("", environment, "collective.implementation"),
         # Of a part a column says it, its problem's sizes with it.
         None if works.is_part(workload.model) else workload.model,
         None if works.is_operation(workload.model) else _batch(workload, by_pass),

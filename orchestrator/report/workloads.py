@@ -8,7 +8,12 @@ from workers import works
 from workers.protocol import Compiler, Fetch
 
 if TYPE_CHECKING:
-    from workers.protocol import Company, Workload
+    from workers.protocol import Case, Company, Workload
+
+
+def in_place(case: Case) -> str:
+    """Return where a case is measured: ``gpu01/gpu:0``, or of several devices ``gpu01/gpu:0 and 3 more``."""
+    return f"{case.device.id} and {len(case.peers)} more" if case.peers else case.device.id
 
 
 def in_words(workload: Workload, company: Company | None = None) -> str:

@@ -120,6 +120,7 @@ def case_values(run_id: str, position: int, case: Case) -> Mapping[str, object]:
         "method_version": case.method_version,
         "process": case.process,
         "company": case.company and case.company.value,
+        "peers": codec.to_json(case.peers) if case.peers else None,
     }
 
 
@@ -225,6 +226,7 @@ def case_result(
         method_version=row.method_version,
         process=row.process,
         company=None if row.company is None else codec.from_data(Company, row.company),
+        peers=() if row.peers is None else read(tuple[Device, ...], row.peers),
     )
     verdict = None if row.verdict is None else codec.from_data(Verdict, row.verdict)
     return CaseResult(

@@ -106,6 +106,8 @@ CASES: Final = Table(
     # Which of several fresh processes for one workload; and in what company, or NULL.
     Column("process", Integer, nullable=False, server_default="1"),
     Column("company", String),
+    # The other devices of a case that holds several, as JSON, or NULL.
+    Column("peers", Text),
     UniqueConstraint("run_id", "key"),
     UniqueConstraint("run_id", "position"),
     Index(None, "device_id", "workload"),

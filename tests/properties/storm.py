@@ -92,6 +92,13 @@ class Storm:
                 cases += [
                     a_case(device, a_workload(batch_size=2**each), sampling) for each in range(weather.cases_each)
                 ]
+        # Where hosts have several devices, some cases hold a GPU of each of a few hosts.
+        gpus = list({case.device.id: case.device for case in cases if case.device.selector == "gpu:1"}.values())
+        cases += [
+            dataclasses.replace(a_case(own[0], a_workload(batch_size=999 + number), sampling), peers=tuple(own[1:]))
+            for number in range(0, len(gpus) - 1, 3)
+            if len(own := gpus[number : number + 3]) > 1
+        ]
         for case in cases:
             if chance.random() < weather.wrong / 2:
                 faults[case.key] = _a_cases_fault(chance)

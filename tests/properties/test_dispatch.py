@@ -23,6 +23,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     HostHeard,
     HostSilent,
+    PeerFinished,
     PrepareDevice,
     PutAside,
     ResultRecovered,
@@ -88,8 +89,19 @@ def compared(cases: Sequence[Case]) -> tuple[Case, ...]:
     )
 
 
+def shared(of: Sequence[Sequence[Device]]) -> tuple[Case, ...]:
+    """One case for each group of devices: for all of its first one's kind."""
+    firsts = plan([group[0] for group in of])
+    return tuple(
+        replace(case, peers=tuple(each for each in group[1:] if each.kind is case.device.kind))
+        for case, group in zip(firsts, of, strict=True)
+    )
+
+
 plans = st.lists(devices, min_size=1, max_size=12).map(plan)
 plans |= st.lists(devices, min_size=1, max_size=6).map(plan).map(compared)
+groups = st.lists(devices, min_size=1, max_size=4, unique_by=lambda device: device.id)
+plans |= st.lists(groups, min_size=1, max_size=8).map(shared)
 
 
 @dataclass
@@ -115,6 +127,8 @@ class DispatchMachine(RuleBasedStateMachine):
         self.unready: list[str] = []
         self.alive: list[str] = []
         self.children: list[Child] = []
+        #: What peers still have to end, by device: the attempt that another device times.
+        self.parts: dict[str, Child] = {}
         #: Attempts whose agents are gone; their hosts may keep a result.
         self.missing: list[Child] = []
         #: Hosts whose silence was told.
@@ -138,7 +152,9 @@ class DispatchMachine(RuleBasedStateMachine):
                     if command.device.id not in known:
                         known.append(command.device.id)
             if isinstance(command, StartCase):
-                self.children.append(Child(command.case, command.attempt))
+                child = Child(command.case, command.attempt)
+                self.children.append(child)
+                self.parts |= {peer.id: child for peer in command.case.peers}
 
     @rule(seconds=durations_s)
     def time_passes(self, seconds: float) -> None:
@@ -161,6 +177,7 @@ class DispatchMachine(RuleBasedStateMachine):
         if not is_told_again:
             self.alive.remove(device_id)
         self.unready = [each for each in self.unready if each != device_id]
+        self.parts.pop(device_id, None)
         self.missing += [child for child in self.children if child.case.device.id == device_id]
         self.children = [child for child in self.children if child.case.device.id != device_id]
         self.hear(DeviceLost(at=self.at, device_id=device_id, reason="gone", is_final=is_final))
@@ -258,6 +275,18 @@ class DispatchMachine(RuleBasedStateMachine):
         self.children.remove(child)
         result = a_result(child.case, child.attempt, verdict=verdict)
         self.hear(CaseFinished(at=self.at, case_key=child.case.key, attempt=child.attempt, result=result))
+
+    def ending_parts(self) -> list[str]:
+        """The peers whose attempt has been ended by its own device, or has lost that."""
+        return [device_id for device_id, child in self.parts.items() if child not in self.children]
+
+    @precondition(lambda self: self.ending_parts())
+    @rule(data=st.data())
+    def a_peer_finishes(self, data: st.DataObject) -> None:
+        device_id = data.draw(st.sampled_from(self.ending_parts()))
+        child = self.parts.pop(device_id)
+        ended = PeerFinished(at=self.at, device_id=device_id, case_key=child.case.key, attempt=child.attempt)
+        self.hear(ended)
 
     @precondition(lambda self: self.dispatcher.next_deadline is not None)
     @rule()

@@ -13,6 +13,7 @@ from orchestrator.dispatch.messages import (
     DeviceReady,
     HostHeard,
     HostSilent,
+    PeerFinished,
     PrepareDevice,
     PutAside,
     RecordAttempt,
@@ -74,6 +75,9 @@ class Watch:
             case DeviceLost():
                 self.coming_up.discard(event.device_id)
                 self.up.discard(event.device_id)
+                self._part_is_over(event.device_id)
+            case PeerFinished() if self.active.get(event.device_id) == (event.case_key, event.attempt):
+                self._part_is_over(event.device_id)
             case HostSilent():
                 self.silent.add(event.host)
             case HostHeard():
@@ -85,6 +89,11 @@ class Watch:
                     del self.active[device_id]
             case _:
                 pass
+
+    def _part_is_over(self, device_id: str) -> None:
+        """A device has nothing more to do with an attempt that another one times."""
+        if device_id in self.active and self.device_of[self.active[device_id][0]].id != device_id:
+            del self.active[device_id]
 
     def command(self, command: Event | Progress | Command) -> None:
         assert self.unmet is None or isinstance(command, StartCase), "they are not begun in one go"
@@ -101,11 +110,13 @@ class Watch:
                 assert self.active.pop(device_id) == (command.case_key, command.attempt)
             case RecordVerdict():
                 assert command.case_key not in self.verdicts, "finished twice"
-                assert command.case_key not in [key for key, _ in self.active.values()], "finished while at work"
+                timing = [key for device_id, (key, _) in self.active.items() if self.device_of[key].id == device_id]
+                assert command.case_key not in timing, "finished while at work"
                 self.verdicts[command.case_key] = command.verdict
             case ReleaseDevice():
                 self.released[command.device_id] += 1
                 assert self.released[command.device_id] == 1
+                self._part_is_over(command.device_id)  # given up
                 assert command.device_id not in self.active
             case PutAside():
                 assert command.failures == self.settings.quarantine_after > 0
@@ -123,38 +134,46 @@ class Watch:
         self.silent.discard(device.host)
 
     def _started(self, command: StartCase) -> None:
-        case, device = command.case, command.case.device
-        assert device.id in self.up, "begun without an agent"
-        assert device.host not in self.silent, "begun on a silent host"
-        assert not self.released[device.id]
-        assert not self.aside & {device.id, device.host}, "begun on what is put aside"
+        case = command.case
+        for device in case.devices:
+            assert device.id in self.up, "begun without an agent"
+            assert device.host not in self.silent, "begun on a silent host"
+            assert not self.released[device.id]
+            assert not self.aside & {device.id, device.host}, "begun on what is put aside"
+            assert device.id not in self.active, "two cases at a time on one device"
         assert not self.stopped
         assert case.key not in self.verdicts
-        assert device.id not in self.active, "two cases at a time on one device"
         assert command.attempt == self.number[case.key] + 1, "an attempt's number twice, or left out"
         self.number[case.key] = command.attempt
         self.begun[case.key] += 1
         assert self.begun[case.key] <= self.settings.attempts
-        self.active[device.id] = (case.key, command.attempt)
+        self.active |= {device.id: (case.key, command.attempt) for device in case.devices}
         self._beside(case)
         self._together(command)
         if self.begun[case.key] == 1:
-            order = self.first_begun.setdefault(device.id, [])
-            order.append(self.position[case.key])
-            assert order == sorted(order), "not in the plan's order"
+            for device in case.devices:
+                order = self.first_begun.setdefault(device.id, [])
+                order.append(self.position[case.key])
+                assert order == sorted(order), "not in the plan's order"
 
     def _beside(self, case: Case) -> None:
+        hosts = {device.host for device in case.devices}
         # What is missing with its agent does not count as at work.
-        at_work = [key for device_id, (key, _) in self.active.items() if device_id in self.up]
-        beside = [self.device_of[key] for key in at_work if self.device_of[key].host == case.device.host]
+        beside = {
+            device_id: key
+            for device_id, (key, _) in self.active.items()
+            if device_id in self.up and key != case.key and device_id.partition("/")[0] in hosts
+        }
+        if not beside:
+            return
         if self.settings.host_concurrency is HostConcurrency.BOTH:
-            keys = [key for key in at_work if self.device_of[key].host == case.device.host]
-            assert len(keys) == 1 or {self.group_of[key] for key in keys} == {company_key(case)}
-            assert len(keys) == 1 or case.company is Company.TOGETHER
-        elif len(beside) > 1:
-            assert self.settings.host_concurrency is not HostConcurrency.EXCLUSIVE
-            is_together = self.settings.host_concurrency is HostConcurrency.TOGETHER
-            assert is_together or DeviceKind.CPU not in [other.kind for other in beside]
+            assert {self.group_of[key] for key in beside.values()} == {company_key(case)}
+            assert case.company is Company.TOGETHER
+            return
+        assert self.settings.host_concurrency is not HostConcurrency.EXCLUSIVE
+        kinds = [self.device_of[key].kind for key in beside.values()]
+        is_together = self.settings.host_concurrency is HostConcurrency.TOGETHER
+        assert is_together or DeviceKind.CPU not in (case.device.kind, *kinds)
 
     def _together(self, command: StartCase) -> None:
         """Those that are begun together are so in one go, each told the same, and nobody is left to wait for."""

@@ -11,6 +11,7 @@ import pytest
 from workers import ops, works
 from workers.models.initial import operation_values
 from workers.ops.base import UnknownOperationError
+from workers.ops.collective import AllReduce
 from workers.ops.convolution import Convolution
 from workers.ops.gemm import Gemm
 from workers.protocol import Pass
@@ -62,8 +63,8 @@ def test_the_least_that_an_operation_moves_by_hand() -> None:
 
 # Of code/kernels/*_problems.h; four convolutions of training and of the server stand there twice.
 COUNTS = {
-    "deepbench-training": {"gemm": 160, "conv": 94 - 4, "rnn": 12, "lstm": 22, "gru": 19},
-    "deepbench-server": {"gemm": 75, "conv": 107 - 4, "rnn": 0, "lstm": 15, "gru": 54},
+    "deepbench-training": {"gemm": 160, "conv": 94 - 4, "rnn": 12, "lstm": 22, "gru": 19, "allreduce": 7},
+    "deepbench-server": {"gemm": 75, "conv": 107 - 4, "rnn": 0, "lstm": 15, "gru": 54, "allreduce": 0},
 }
 
 
@@ -91,6 +92,16 @@ def test_the_small_set_is_of_the_training_set() -> None:
     }
 
 
+def test_a_sum_over_devices_is_counted_as_deepbench_counts_it() -> None:
+    found = ops.get("allreduce/n16777216-r2")
+    assert isinstance(found, AllReduce)
+    # Titan X (Maxwell), results/train: 13.50015 ms, 9.941943 GB/s.
+    assert found.reduced_bytes(4) / 13.500150 / 1e6 == pytest.approx(9.941943, rel=1e-6)
+    assert (found.flop(1, Pass.FORWARD), found.bytes(1, Pass.FORWARD, 4)) == (0, 2 * 4 * 16777216)
+    assert AllReduce(numbers=16777216).among(2) == found
+    assert ops.get("allreduce/n5").name == "allreduce/n5"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -100,7 +111,9 @@ def test_the_small_set_is_of_the_training_set() -> None:
         ("gemm/m9999999999-n1-k1-nn", "a problem of gemm looks like"),
         ("lstm/h1-b1", "a problem of lstm looks like 'lstm/h512-b16-t25'"),
         ("conv/w2-h2-c1-n1-k1-f5x5-p0x0-s1x1", "the filter is larger than the padded image"),
-        ("fft/n128", "no operation is called 'fft/n128', the kinds are conv, gemm, gru, lstm, rnn"),
+        ("allreduce/n5-r1", "a sum over devices takes two of them at least"),
+        ("allreduce/r2", "a problem of allreduce looks like 'allreduce/n100000-r2'"),
+        ("fft/n128", "no operation is called 'fft/n128', the kinds are allreduce, conv, gemm, gru, lstm, rnn"),
     ],
 )
 def test_what_is_no_operation_is_told_with_what_one_looks_like(name: str, message: str) -> None:

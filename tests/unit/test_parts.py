@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.analysis import references
 from orchestrator.cli.app import call
+from orchestrator.config.kinds import Across
 from orchestrator.config.load import load_text
 from orchestrator.config.sweep import expand
 from orchestrator.errors import ConfigError, ExitCode
@@ -66,6 +67,22 @@ def test_only_some_operations_or_passes() -> None:
     assert [one.pass_ for one in found][:2] == [Pass.BACKWARD_WEIGHTS, Pass.BACKWARD_DATA]
 
 
+def test_a_sum_over_devices_is_across_each_host_and_across_all() -> None:
+    found = swept("{problems: [allreduce/n8, gemm/m1-n1-k1-nn]}")
+    assert [(one.model, one.across) for one in found] == [
+        ("allreduce/n8", Across.HOST),
+        ("allreduce/n8", Across.HOSTS),
+        ("gemm/m1-n1-k1-nn", None),
+    ]
+    found = swept("{problems: allreduce/n8, across: host, include: [{across: hosts, precision: float16}]}")
+    assert [(one.across, one.precision.value) for one in found] == [
+        (Across.HOST, "float32"),
+        (Across.HOSTS, "float16"),
+    ]
+    found = swept("{problems: allreduce/n8, exclude: [{across: hosts}]}")
+    assert [one.across for one in found] == [Across.HOST]
+
+
 def test_a_problem_by_its_whole_name_and_a_sweep_over_it() -> None:
     found = swept("{problems: gemm/m64-n64-k64-nt, precision: [float32, bfloat16], exclude: [{precision: bfloat16}]}")
     assert [(one.model, one.precision.value) for one in found] == [("gemm/m64-n64-k64-nt", "float32")]
@@ -93,7 +110,9 @@ def test_a_network_s_entries_match_its_layers_and_an_operation_s_its_problems() 
         ("{problems: gemm/m1}", "a problem of gemm looks like"),
         ("{problems: gemm/m1-n1-k1-nn, passes: backward_data}", "none of the problems is of such an operation"),
         ("{problems: gemm/m1-n1-k1-nn, operation: conv}", "none of the problems is of such an operation"),
-        ("{problems: deepbench-small, operation: fft}", "expected one of conv, gemm, gru, lstm, rnn"),
+        ("{problems: deepbench-small, across: host}", "`across` is of operations of several devices"),
+        ("{problems: allreduce/n8, across: rack}", "expected one of host, hosts"),
+        ("{problems: deepbench-small, operation: fft}", "expected one of allreduce, conv, gemm, gru, lstm, rnn"),
     ],
 )
 def test_what_cannot_be_is_told(workload: str, message: str) -> None:

@@ -67,14 +67,14 @@ def test_a_worker_is_started_ahead_for_each_gpu_and_at_least_one() -> None:
 
 
 def test_the_token_is_in_neither_arguments_nor_environment_nor_repr() -> None:
-    given_ = environment({"HOME": "/h"}, FOLDER, ENCRYPTED, code=Path("/code"))
+    given_ = environment({"HOME": "/h"}, FOLDER, ENCRYPTED, code=Path("/code"), first_port=20100)
     assert ORDER.token not in " ".join((*arguments(ORDER, 26100, FOLDER), *given_.values(), repr(ORDER)))
     assert given_["RAY_AUTH_TOKEN_PATH"] == "/tmp/muster-x/token"
 
 
 def test_what_a_person_told_ray_is_left_out_and_the_rest_stays() -> None:
     inherited = {"RAY_ADDRESS": "elsewhere:6379", "RAY_AUTH_TOKEN": "theirs", "LD_LIBRARY_PATH": "/cuda"}
-    given_ = environment(inherited, FOLDER, ORDER, code=Path("/code"))
+    given_ = environment(inherited, FOLDER, ORDER, code=Path("/code"), first_port=20100)
     assert "RAY_ADDRESS" not in given_
     assert "RAY_AUTH_TOKEN" not in given_
     assert "RAY_USE_TLS" not in given_
@@ -83,7 +83,7 @@ def test_what_a_person_told_ray_is_left_out_and_the_rest_stays() -> None:
 
 
 def test_with_encryption_each_file_is_named() -> None:
-    given_ = environment({}, FOLDER, ENCRYPTED, code=Path("/code"))
+    given_ = environment({}, FOLDER, ENCRYPTED, code=Path("/code"), first_port=20100)
     assert {name: value for name, value in given_.items() if "TLS" in name} == {
         "RAY_USE_TLS": "1",
         "RAY_TLS_CA_CERT": "/tmp/muster-x/ca.pem",
@@ -94,13 +94,13 @@ def test_with_encryption_each_file_is_named() -> None:
 
 @pytest.mark.parametrize("silence_s", [0.0, 60.0, 600.0])
 def test_ray_gives_a_host_up_later_than_we_do(silence_s: float) -> None:
-    given_ = environment({}, FOLDER, replace(ORDER, silence_s=silence_s), code=Path("/code"))
+    given_ = environment({}, FOLDER, replace(ORDER, silence_s=silence_s), code=Path("/code"), first_port=20100)
     # A question every three seconds, where each is refused at once.
     assert 3 * int(given_["RAY_health_check_failure_threshold"]) >= silence_s + 60
 
 
 def test_ray_ends_by_itself_where_nobody_else_does_it() -> None:
-    given_ = environment({}, FOLDER, replace(ORDER, alone_s=899.5), code=Path("/code"))
+    given_ = environment({}, FOLDER, replace(ORDER, alone_s=899.5), code=Path("/code"), first_port=20100)
     assert given_["RAY_gcs_rpc_server_reconnect_timeout_s"] == "900"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +9,11 @@ from orchestrator.analysis import references
 from orchestrator.errors import UsageError
 from workers import ops, works
 from workers.protocol import Pass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.analysis.references import Reference
 
 
 def test_the_seed_is_there() -> None:
@@ -86,9 +92,25 @@ def test_tf_cnn_benchmarks_rates_are_times_of_their_batch() -> None:
 def test_deepbench_s_rows_are_its_training_set_on_thirteen_devices() -> None:
     found = references.load(["deepbench"])
     assert len({(row.device, row.definition.precision) for row in found}) == 13
-    assert set(ops.problems("deepbench-training")) <= {row.definition.model for row in found}
+    models = {row.definition.model for row in found}
+    alone = {name for name in ops.problems("deepbench-training") if not name.startswith("allreduce/")}
+    assert alone <= models
     # 13 devices, of two of which no recurrent layers were published; a few sizes are not on every sheet.
-    assert len(found) == 3833
+    assert len(found) == 3833 + len(sums_of(found))
+
+
+def sums_of(rows: Sequence[Reference]) -> list[Reference]:
+    return [row for row in rows if row.definition.model.startswith("allreduce/")]
+
+
+def test_deepbench_s_sums_over_devices_have_as_many_ranks_as_were_published() -> None:
+    found = sums_of(references.load(["deepbench"]))
+    sizes = {100000, 3097600, 4194304, 6553600, 16777216, 38360000, 64500000}
+    assert {row.definition.model for row in found} == {
+        f"allreduce/n{size}-r{ranks}" for size in sizes for ranks in (2, 4, 8, 16, 32)
+    }
+    # Six devices, one of which was published up to 16 ranks.
+    assert len(found) == 5 * 35 + 28
 
 
 @pytest.mark.parametrize(
@@ -101,6 +123,7 @@ def test_deepbench_s_rows_are_its_training_set_on_thirteen_devices() -> None:
             "float32",
             {"forward": 4.832, "backward_data": 24.089, "backward_weights": 5.665},
         ),
+        ("allreduce/n38360000-r4", "Titan X (Maxwell)", "float32", {"forward": 38.0174}),
         ("lstm/h512-b16-t25", "Tesla P100", "float32", {"forward": 1.478, "forward_backward": 1.478 + 1.688 + 0.213}),
     ],
 )

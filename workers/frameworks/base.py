@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from workers.models.layers import Dropout
     from workers.ops.base import Operation
-    from workers.protocol import Device, Environment, Workload
+    from workers.protocol import Device, Environment, Ring, Workload
 
 
 class UnsupportedError(Exception):
@@ -183,6 +183,13 @@ class Framework(Protocol):
         """Return the compiled pass of a network or an operation, on ``device`` and nowhere else.
 
         Raises :class:`UnsupportedError` and :class:`WrongDeviceError`.
+        """
+
+    def build_collective(self, work: Model | Operation, workload: Workload, device: Device, ring: Ring) -> Step:
+        """Return this device's part in an operation of several, which has run once: each call is one step of all.
+
+        Waits for the processes of the other devices, for as long as they need. Raises as :meth:`build`, also where the
+        framework has no such operation, and what the framework raises when another process has gone.
         """
 
     def product(self, rows: int, workload: Workload, device: Device) -> Callable[[], None]:

@@ -63,11 +63,14 @@ class Operation(Protocol):
 def parse(kind: str, name: str, pattern: str, example: str) -> dict[str, int | str]:
     """Return the named groups of ``pattern`` in a problem's name, numbers as such.
 
-    Raises :class:`UnknownOperationError` where the name is of another form, or a number is 0 or too large.
+    What is optional in the pattern and not there has no value. Raises :class:`UnknownOperationError` where the name is
+    of another form, or a number is 0 or too large.
     """
     found = re.fullmatch(pattern, name.removeprefix(kind + SEPARATOR))
     values = (
-        {} if found is None else {key: int(text) if text.isdigit() else text for key, text in found.groupdict().items()}
+        {}
+        if found is None
+        else {key: int(text) if text.isdigit() else text for key, text in found.groupdict().items() if text is not None}
     )
     sizes = [value for key, value in values.items() if isinstance(value, int) and not key.startswith("pad")]
     if not values or min(sizes) < 1 or max(sizes) > _MOST:

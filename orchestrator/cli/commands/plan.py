@@ -37,13 +37,13 @@ def plan(
 
 def _lines(made: Plan) -> list[str]:
     from orchestrator.cli.output import seconds
-    from orchestrator.report.workloads import in_words
+    from orchestrator.report.workloads import in_place, in_words
 
     several = {planned.case.device.id for planned in made.cases if planned.case.process > 1}
     rows = [
         (
             str(number),
-            planned.case.device.id,
+            in_place(planned.case),
             in_words(planned.case.workload, planned.case.company) + _which_process(planned, several),
             _steps(planned),
             seconds(planned.estimate_s) if planned.estimate_s is not None else _why_not(planned),

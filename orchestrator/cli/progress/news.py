@@ -25,7 +25,7 @@ from orchestrator.dispatch.messages import (
     StopRequested,
 )
 from orchestrator.report.printable import printable
-from orchestrator.report.workloads import unusual
+from orchestrator.report.workloads import in_place, unusual
 from workers import works
 from workers.protocol import Verdict
 
@@ -199,7 +199,7 @@ class Teller:
 
     def _of_case(self, case_key: str, text: str, tone: Tone) -> Told:
         case = self._cases[case_key]
-        return Told(text=printable(f"{case.device.id}: {label(case)}: {text}"), tone=tone)
+        return Told(text=printable(f"{in_place(case)}: {label(case)}: {text}"), tone=tone)
 
 
 def _of_place(news: HostSilent | HostHeard | PutAside) -> Told:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from workers.frameworks.base import (
     TYPES,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from workers.ops.base import Operation
-    from workers.protocol import Device, Verdict, Workload
+    from workers.protocol import Device, Ring, Verdict, Workload
 
 #: XLA's client for CPUs has as many threads as this says when it is made, or else as the process may use cores
 #: (xla/pjrt/utils.cc, DefaultThreadPoolSize).
@@ -100,6 +100,11 @@ def build(work: Model | Operation, workload: Workload, device: Device) -> JaxSte
     step()
     step.require_placement()
     return step
+
+
+def build_collective(work: Model | Operation, workload: Workload, device: Device, ring: Ring) -> NoReturn:
+    """Raise :class:`UnsupportedError`: operations of several devices are TensorFlow's here."""
+    raise UnsupportedError(f"{work.name} over several devices is measured with TensorFlow, not with JAX")
 
 
 def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]:

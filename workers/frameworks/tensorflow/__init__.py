@@ -33,6 +33,7 @@ from workers.frameworks.base import (
     variable_fact,
     verdict_by_words,
 )
+from workers.frameworks.tensorflow.collective import joined, require_collective, sum_of_ranks
 from workers.frameworks.tensorflow.layers import network_output
 from workers.frameworks.tensorflow.operations import operation_outputs
 from workers.models.initial import initial_values
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from workers.ops.base import Operation
-    from workers.protocol import Device, Workload
+    from workers.protocol import Device, Ring, Workload
 
 #: TensorFlow looks at it when it is imported.
 _ONEDNN_VARIABLE: Final = "TF_ENABLE_ONEDNN_OPTS"
@@ -159,6 +160,37 @@ def build(work: Model | Operation, workload: Workload, device: Device) -> Tensor
     return step
 
 
+def build_collective(work: Model | Operation, workload: Workload, device: Device, ring: Ring) -> TensorflowStep:
+    """Return this device's part in a sum over several, which has run once; each call is one step of all of them.
+
+    Waits for the others' processes. Raises as :func:`build`; ``UnavailableError`` and its like once another has gone.
+    """
+    import tensorflow as tf
+
+    operation = require_collective(work, workload)
+    with _errors_in_plain_words():
+        # TensorFlow has to know of the ring before it looks at any device.
+        strategy = joined(device, ring)
+    _require_threads(device, workload)
+    placement = _placement(device)
+    _set_tf32(device, workload)
+    _require_onednn(workload)
+    with _errors_in_plain_words(), tf.device(placement):
+        function = tf.function(sum_of_ranks(operation, workload, device, ring, strategy), autograph=False)
+        run = function.get_concrete_function()
+    step = TensorflowStep(
+        run=run,
+        placement=placement,
+        fetch=workload.fetch,
+        environment=_environment(device).merged(_ring_facts(device, ring)),
+        written=functools.partial(as_written, work, workload),
+        finish=_finish_own,
+    )
+    step()
+    step.require_placement()
+    return step
+
+
 def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]:
     """Return what multiplies two square matrices of so many rows once."""
     import tensorflow as tf
@@ -202,10 +234,12 @@ class TensorflowStep:
         fetch: Fetch,
         environment: Environment,
         written: Callable[[Sequence[Any]], Sequence[Any]],
+        finish: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
         import tensorflow as tf
 
         self._tf = tf
+        self._finish = finish or _finish_all
         self._run = run
         self._placement = placement
         self._fetch = fetch
@@ -224,8 +258,8 @@ class TensorflowStep:
         with _errors_in_plain_words():
             with self._tf.device(self._placement):
                 tensors = self._run()
-            # GPUs work on while Python goes on. On a CPU the call itself waits, and this takes less than 0.1 ms.
-            self._tf.test.experimental.sync_devices()
+            # GPUs work on while Python goes on.
+            self._finish(tensors)
             if self._fetch is Fetch.HOST:
                 self._fetched = _on_host(tensors)
         self._tensors = tensors
@@ -294,6 +328,20 @@ def _on_host(tensors: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:
     import numpy as np
 
     return tuple(np.asarray(tensor) for tensor in tensors)
+
+
+def _finish_all(tensors: Sequence[Any]) -> None:
+    """Return when every device has finished. On a CPU the call itself waits, and this takes less than 0.1 ms."""
+    import tensorflow as tf
+
+    tf.test.experimental.sync_devices()
+
+
+def _finish_own(tensors: Sequence[Any]) -> None:
+    """Return when a GPU has the first number of what it gives: in a ring TensorFlow cannot be asked for all devices."""
+    for tensor in tensors:
+        if "GPU" in tensor.backing_device:
+            _on_host([tensor[:1]])
 
 
 def _finished(run: Callable[[], Any]) -> None:
@@ -410,6 +458,14 @@ def _environment(device: Device) -> Environment:
         "framework.tf32": Fact(value=tf.config.experimental.tensor_float_32_execution_enabled()),
         "framework.cuda": fact(built.get("cuda_version"), no_cuda),
         "framework.cudnn": fact(built.get("cudnn_version"), no_cuda),
+    }
+    return Environment(facts=tuple(sorted(facts.items())))
+
+
+def _ring_facts(device: Device, ring: Ring) -> Environment:
+    facts = {
+        "collective.implementation": Fact(value="NCCL" if device.kind is DeviceKind.GPU else "ring over gRPC"),
+        "collective.ranks": Fact(value=len(ring.addresses)),
     }
     return Environment(facts=tuple(sorted(facts.items())))
 

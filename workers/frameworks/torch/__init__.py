@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from workers.frameworks.base import (
     TYPES,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from workers.models.layers import Dropout
     from workers.ops.base import Operation, Tensor
-    from workers.protocol import Device, Verdict, Workload
+    from workers.protocol import Device, Ring, Verdict, Workload
 
 _OOM_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 _UNSUPPORTED_WORDS: Final = ("not implemented for", "no kernel image is available", "is not supported", "unsupported")
@@ -93,6 +93,11 @@ def build(work: Model | Operation, workload: Workload, device: Device) -> TorchS
     step()
     step.require_placement()
     return step
+
+
+def build_collective(work: Model | Operation, workload: Workload, device: Device, ring: Ring) -> NoReturn:
+    """Raise :class:`UnsupportedError`: operations of several devices are TensorFlow's here."""
+    raise UnsupportedError(f"{work.name} over several devices is measured with TensorFlow, not with PyTorch")
 
 
 def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]:
