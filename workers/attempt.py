@@ -114,6 +114,7 @@ class AttemptStory:
         self._deadline = at + self._request.start_timeout_s
         if not self._is_waiting:
             return ()
+        self._is_waiting = False
         return (AttemptGranted(case_key=self._request.case.key, attempt=self._request.attempt),)
 
     def measures(self, batch_size: int) -> None:

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from workers.protocol import AttemptHeld, AttemptWaiting, Result, Verdict
+from workers.protocol import AttemptGranted, AttemptHeld, AttemptWaiting, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -54,14 +54,15 @@ class Gathering:
         #: Why it was ended from outside, or by one of its devices, before the first one could say anything.
         self._stop: tuple[Verdict, str] | None = None
         self._has_stopped = asyncio.Event()
+        #: For whose device it waits, as was told last; the first one tells of the end of its own wait itself.
+        self._waiting_for: Member | None = None
         #: What is being said to devices.
         self._saying: set[asyncio.Future[None]] = set()
 
     async def result(self) -> Result | None:
         """Return what the attempt gave; ``None`` where the first device's agent is lost."""
         if await self._hold_all():
-            for each in self._members:
-                self._say(each.meet([other.address or "" for other in self._members]))
+            self._introduce()
             await self._wait_for_first()
         return await self._outcome()
 
@@ -100,9 +101,20 @@ class Gathering:
             member.address = event.address
             member.held.set()
         elif member is self._first:
+            self._waiting_for = member if isinstance(event, AttemptWaiting) else self._waiting_for
+            self._waiting_for = None if isinstance(event, AttemptGranted) else self._waiting_for
             self._tell(event)
         elif isinstance(event, AttemptWaiting) and not member.held.is_set():
+            self._waiting_for = member
             self._tell(replace(event, reason=f"{member.device.id}: {event.reason}"))
+
+    def _introduce(self) -> None:
+        """Tell every device where the others listen, and whoever heard of a wait for another one that it is over."""
+        request = self._first.request
+        if self._waiting_for is not None and self._waiting_for is not self._first:
+            self._tell(AttemptGranted(case_key=request.case.key, attempt=request.attempt))
+        for each in self._members:
+            self._say(each.meet([other.address or "" for other in self._members]))
 
     async def _wait_for_first(self) -> None:
         """Return when the first device has ended its part; have it ended where another one has, and it does not."""

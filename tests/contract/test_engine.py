@@ -7,6 +7,7 @@ which is called inside a running event loop.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,7 @@ from orchestrator.dispatch.messages import (
     CaseStarted,
     CaseWaiting,
     DeviceReady,
+    PeerFinished,
     PrepareDevice,
     ReleaseDevice,
     ResultRecovered,
@@ -377,5 +379,58 @@ def test_closing_twice_is_closing_once(make_engine: Callable[[], Engine]) -> Non
         await prepare(engine, case)
         await engine.start(StartCase(case=case, attempt=1))
         await engine.close()
+
+    with_engine(make_engine, scene)
+
+
+def a_shared_case() -> Case:
+    """A sum over two devices of this machine."""
+    first, second = (
+        a_device("localhost", f"cpu:{core}", cores=(core,)) for core in sorted(os.sched_getaffinity(0))[:2]
+    )
+    workload = a_workload(model="allreduce/n1000-r2", batch_size=1)
+    return dataclasses.replace(a_case(first, workload, a_sampling(warmup=1, min_steps=3, max_steps=3)), peers=(second,))
+
+
+async def prepare_all(engine: Engine, case: Case) -> None:
+    for device in case.devices:
+        await engine.start(PrepareDevice(device=device))
+        await hear(engine, DeviceReady)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="takes two cores")
+def test_a_case_of_two_devices_ends_on_its_own_and_then_on_the_other(make_engine: Callable[[], Engine]) -> None:
+    case = a_shared_case()
+
+    async def scene(engine: Engine) -> None:
+        await prepare_all(engine, case)
+        for attempt in (1, 2):
+            await engine.start(StartCase(case=case, attempt=attempt))
+            heard = await hear(engine, PeerFinished)
+            kinds = (CaseStarted, CaseMeasured, CaseFinished, PeerFinished)
+            events = [type(occurrence) for occurrence in heard if isinstance(occurrence, kinds)]
+            assert events == list(kinds)
+            result = result_in(heard)
+            assert (result.verdict, len(result.samples_ms)) == (Verdict.OK, 3), result.reason
+
+    with_engine(make_engine, scene)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="takes two cores")
+def test_a_case_of_two_devices_ends_as_the_cancel_says(make_engine: Callable[[], Engine]) -> None:
+    short = a_shared_case()
+    case = dataclasses.replace(short, sampling=a_sampling(warmup=1, min_steps=10**5, max_steps=10**5))
+
+    async def scene(engine: Engine) -> None:
+        await prepare_all(engine, case)
+        await engine.start(StartCase(case=case, attempt=1))
+        await hear(engine, CaseStarted)
+        await engine.start(CancelCase(case_key=case.key, attempt=1, verdict=Verdict.CANCELLED, reason="enough"))
+        heard = await hear(engine, PeerFinished)
+        result = result_in(heard)
+        assert (result.verdict, result.reason) == (Verdict.CANCELLED, "enough")
+        await engine.start(StartCase(case=short, attempt=2))
+        assert result_in(await hear(engine, CaseFinished)).verdict is Verdict.OK
 
     with_engine(make_engine, scene)

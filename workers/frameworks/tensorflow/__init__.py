@@ -165,9 +165,9 @@ def build_collective(work: Model | Operation, workload: Workload, device: Device
 
     Waits for the others' processes. Raises as :func:`build`; ``UnavailableError`` and its like once another has gone.
     """
+    operation = require_collective(work, workload)
     import tensorflow as tf
 
-    operation = require_collective(work, workload)
     with _errors_in_plain_words():
         # TensorFlow has to know of the ring before it looks at any device.
         strategy = joined(device, ring)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workers.models.network import Model
-    from workers.protocol import Device, Workload
+    from workers.protocol import Device, Ring, Workload
 
 
 def available() -> str | None:
@@ -40,6 +40,12 @@ def build(model: Model, workload: Workload, device: Device) -> _Step:
     if workload.batch_size == int(os.environ.get("SCRIPTED_BAD_BATCH", "0")):
         _act("bad batch")
     return _Step(bytearray(workload.batch_size * int(os.environ.get("SCRIPTED_IMAGE_BYTES", "0"))))
+
+
+def build_collective(model: Model, workload: Workload, device: Device, ring: Ring) -> _Step:
+    _act(f"rank {ring.rank}")
+    Path(os.environ["SCRIPTED_PID_FILE"]).with_suffix(f".{ring.rank}").write_text(" ".join(ring.addresses))
+    return _Step(bytearray())
 
 
 def product(rows: int, workload: Workload, device: Device) -> Callable[[], None]:
