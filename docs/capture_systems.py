@@ -25,6 +25,7 @@ SYSTEMS: Final = {
     "convnet": "convnet-benchmarks",
     "tf-cnn": "tf_cnn_benchmarks' AlexNet",
     "deepbench": "DeepBench, a small choice of its training set",
+    "all-reduce": "DeepBench's all-reduce",
 }
 
 

@@ -166,7 +166,7 @@ class WorkloadConfig(Keys):
         tuple(Across),
         description=(
             "Of all-reduce, which holds several devices at once: host: all of a kind on each host; hosts: all of a kind"
-            " on all hosts. An operation with -r4 in its name takes the first four of them."
+            " on all hosts. An operation with -r4 in its name takes four of them, from each host in turn."
         ),
     )
     exclude: tuple[SweepEntry, ...] = Field(
