@@ -197,7 +197,7 @@ class Conduct:
             yield from self.end_for_want_of_a_peer(attempt, at, verdict, f"{device.device.id}: {reason}")
         elif attempt.state is not AttemptState.MISSING:
             self._board.move_attempt(attempt.case, attempt.number, DeviceLost, at)
-            self._await_peers(attempt, at)
+            self.await_peers(attempt.case, at)
 
     def end_for_want_of_a_peer(
         self, attempt: AttemptRecord, at: float, verdict: Verdict, reason: str
@@ -209,15 +209,10 @@ class Conduct:
         if self._board.move_attempt(attempt.case, attempt.number, StopRequested, at):
             yield self.cancel(attempt, at, verdict, reason)
 
-    def await_peers_of(self, record: CaseRecord, at: float) -> None:
-        """Wait for the peers of a case whose attempt has just ended."""
-        if record.attempt is not None:
-            self._await_peers(record.attempt, at)
-
-    def _await_peers(self, attempt: AttemptRecord, at: float) -> None:
+    def await_peers(self, record: CaseRecord, at: float) -> None:
         """Give the peers of an attempt that is over, or whose own device is away, a moment to end their part."""
-        for peer in self._board.devices_of(attempt.case):
-            if peer.active is attempt and peer.is_peer:
+        for peer in self._board.devices_of(record):
+            if peer.is_peer and peer.active is record.attempt:
                 self._set_deadline(peer, at + self._settings.cancel_timeout_s)
 
     def _close(
@@ -238,7 +233,7 @@ class Conduct:
         self._board.move_case(record, RecordAttempt, at)
         record.given_up.add(attempt.number)
         device.active = None
-        self._await_peers(attempt, at)
+        self.await_peers(attempt.case, at)
         return RecordAttempt(case_key=record.case.key, attempt=attempt.number, verdict=Verdict.HOST_DOWN, reason=reason)
 
     # --- hosts that are silent ---
@@ -275,7 +270,7 @@ class Conduct:
             self._set_deadline(device, max(at + self._settings.prepare_timeout_s, self._grace_over_at(device, at)))
         elif device.is_peer and device.active is not None:
             if device.active.state in OVER or device.active.state is AttemptState.MISSING:
-                self._await_peers(device.active, at)
+                self.await_peers(device.active.case, at)
         elif device.active is not None:
             self.await_next(device.active, at)
 

@@ -161,7 +161,7 @@ class Dispatcher:
         if device.state is DeviceState.BUSY:
             self._board.move_device(device, CaseFinished, event.at)
         self._board.move_case(record, CaseFinished, event.at)
-        self._conduct.await_peers_of(record, event.at)
+        self._conduct.await_peers(record, event.at)
         yield from self._settle(device, record, event)
 
     def _peer_finished(self, event: PeerFinished) -> Iterator[Command]:

@@ -7,11 +7,20 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.dispatch.machine import Dispatcher
-from orchestrator.dispatch.messages import CancelCase, Command, PeerFinished, ReleaseDevice, StartCase
+from orchestrator.dispatch.messages import (
+    CancelCase,
+    Command,
+    HostHeard,
+    HostSilent,
+    PeerFinished,
+    ReleaseDevice,
+    StartCase,
+)
+from orchestrator.dispatch.settings import HostConcurrency
 from orchestrator.dispatch.transitions import CaseState, DeviceState
 from tests.builders import a_case, a_device, a_workload
 from tests.unit.bench import EXCLUSIVE, GONE, SETTINGS, Bench, case_on, release, verdict
-from workers.protocol import Case, Verdict
+from workers.protocol import Case, Company, Verdict
 
 
 def sum_over(*selectors: str, number: int = 9, hosts: tuple[str, ...] = ()) -> Case:
@@ -134,6 +143,66 @@ def test_a_stop_ends_it_as_a_whole() -> None:
     peer_finished(bench, BOTH)
     assert [command for command in bench.done if isinstance(command, ReleaseDevice)] == [release("gpu:1")]
     assert bench.dispatcher.is_done
+
+
+ACROSS = sum_over("gpu:0", "gpu:0", hosts=("gpu01", "gpu02"))
+
+
+def a_bench_across() -> Bench:
+    bench = Bench(ACROSS, settings=replace(SETTINGS, host_grace_s=60))
+    bench.ready("gpu:0")
+    bench.ready("gpu:0", host="gpu02")
+    bench.started(ACROSS)
+    return bench
+
+
+def hush(bench: Bench, at: float = 5.0) -> None:
+    bench.hear(HostSilent(at=at, host="gpu02"))
+
+
+def test_a_silence_of_another_device_s_host_changes_nothing_while_it_is_short() -> None:
+    bench = a_bench_across()
+    hush(bench)
+    bench.hear(HostHeard(at=9.0, host="gpu02"))
+    assert bench.done == ()
+    hush(bench, at=10.0)
+    bench.finished(ACROSS, at=11.0)
+    bench.hear(HostHeard(at=12.0, host="gpu02"))
+    assert bench.dispatcher.next_deadline == 12.0 + SETTINGS.cancel_timeout_s
+    peer_finished(bench, ACROSS, "gpu:0", host="gpu02")
+    assert bench.dispatcher.is_done
+
+
+def test_a_host_of_another_device_that_stays_silent_ends_it() -> None:
+    bench = a_bench_across()
+    hush(bench)
+    bench.overdue()
+    (cancel,) = [command for command in bench.done if isinstance(command, CancelCase)]
+    assert cancel.verdict is Verdict.HOST_DOWN
+    assert cancel.reason.startswith("gpu02/gpu:0: no sign of life from gpu02")
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_a_stop_does_not_wait_for_a_device_on_a_silent_host(now: bool) -> None:
+    bench = a_bench_across()
+    hush(bench)
+    bench.stop(now=now)
+    assert (bench.dispatcher.device("gpu02/gpu:0").state is DeviceState.LOST) is now
+    bench.finished(ACROSS, verdict=Verdict.CANCELLED if now else Verdict.OK, reason="Ctrl-C", at=7.0)
+    assert bench.dispatcher.is_done is now
+
+
+def test_a_device_that_waits_for_others_may_begin_with_its_company_first() -> None:
+    settings = replace(SETTINGS, host_concurrency=HostConcurrency.BOTH)
+    first, second = (
+        a_case(a_device("gpu01", selector), a_workload(), key=f"company {selector}", company=Company.TOGETHER)
+        for selector in ("gpu:0", "gpu:1")
+    )
+    bench = Bench(ACROSS, first, second, case_on("gpu:0", host="gpu02"), settings=settings)
+    assert begun(bench.ready("gpu:0", "gpu:1")) == [first.key, second.key]
+    bench.finished(first)
+    bench.ready("gpu:0", host="gpu02")
+    assert begun(bench.finished(second)) == [ACROSS.key]
 
 
 def test_rings_that_cross_each_other_on_three_hosts_all_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,14 +15,15 @@ from orchestrator.config.sweep import expand
 from orchestrator.errors import ConfigError, ExitCode
 from orchestrator.report.build import build_table
 from orchestrator.report.workloads import in_words
-from tests.builders import a_case, a_workload
+from tests.builders import a_case, a_device, a_workload
 from tests.goldens import assert_golden
-from tests.runs import a_case_result, a_run
+from tests.runs import a_case_result, a_case_without_attempt, a_run
 from workers import models, ops
-from workers.protocol import OneDnn, Pass, Precision
+from workers.protocol import OneDnn, Pass, Precision, Verdict
 
 if TYPE_CHECKING:
     from orchestrator.config.sweep import SweptWorkload
+    from orchestrator.results import Run
 
 
 def swept(workload: str) -> tuple[SweptWorkload, ...]:
@@ -246,3 +248,50 @@ def test_a_set_that_is_not_there_is_told_with_the_nearest(capsys: pytest.Capture
     err = capsys.readouterr().err
     assert "did you mean 'deepbench-" in err
     assert "muster operations" in err
+
+
+def a_run_of_sums() -> Run:
+    places = [("a", "gpu:0"), ("a", "gpu:1"), ("b", "gpu:0")]
+    first, *others = (a_device(host, selector) for host, selector in places)
+    case = a_case(first, a_workload(model="allreduce/n100000-r3", batch_size=1))
+    return a_run(
+        a_case_result(replace(case, peers=tuple(others)), samples_ms=(1.9, 2.0, 2.1)),
+        a_case_result(a_case(first, a_workload(model="gemm/m64-n64-k64-nt", batch_size=1))),
+    )
+
+
+def test_a_sum_s_row_names_all_of_its_devices_and_its_bandwidth() -> None:
+    table = build_table(a_run_of_sums())
+    columns = [column.key for column in table.columns]
+    sum_, product = (dict(zip(columns, row.cells, strict=True)) for row in table.rows)
+    assert sum_["device"].text == "3 x Example GPU"
+    assert sum_["details"].text.startswith("a gpu:0, a gpu:1, b gpu:0 / TensorFlow")
+    # 3 devices with 100,000 numbers of 4 bytes in 2 ms.
+    assert sum_["forward_reduced_gb_per_s"].value == pytest.approx(0.6)
+    assert (product["forward_reduced_gb_per_s"].text, product["forward_reduced_gb_per_s"].reason) == (
+        "",
+        "no sum over devices",
+    )
+
+
+def test_devices_of_several_names_are_named_each_once() -> None:
+    run = a_run_of_sums()
+    known = run.cases[0]
+    other = a_device("c", "gpu:0", name="Other GPU")
+    mixed = replace(known, case=replace(known.case, peers=(*known.case.peers, other)))
+    (row, *_) = build_table(replace(run, cases=(mixed,))).rows
+    assert row.cells[1].text == "3 x Example GPU + 1 x Other GPU"
+
+
+def test_a_column_of_tflops_is_left_out_where_nothing_multiplies() -> None:
+    run = a_run_of_sums()
+    assert "forward_effective_tflops" in [column.key for column in build_table(run).columns]
+    assert "forward_effective_tflops" not in [
+        column.key for column in build_table(replace(run, cases=run.cases[:1])).columns
+    ]
+
+
+def test_a_sum_that_was_measured_nowhere_has_no_bandwidth() -> None:
+    case = a_case(a_device(), a_workload(model="allreduce/n8", batch_size=1))
+    run = a_run(a_case_without_attempt(case, Verdict.UNSUPPORTED, "it takes 2 devices"))
+    assert "forward_reduced_gb_per_s" not in [column.key for column in build_table(run).columns]
