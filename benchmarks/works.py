@@ -1,6 +1,6 @@
 """Does a framework under muster do what the framework does by itself? And what do networks and settings come to?
 
-    python benchmarks/works.py --pairs 3
+    PYTHONPATH=. python benchmarks/works.py --pairs 3
 
 runs, for each framework that is installed, AlexNet's two passes, a matrix product and a convolution in turn as a plain
 script of that framework (`plain.py`) and in muster's measuring child, each in a fresh process, and prints one JSON

@@ -93,6 +93,8 @@ class NewRun:
     cases: tuple[Case, ...]
     #: The run whose cases it runs again, if it was made so.
     rerun_of: str | None = None
+    #: The schedule that began it; ``None`` for a person.
+    schedule: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +123,8 @@ class RunSummary:
     rerun_of: str | None = None
     #: ``None`` for a run of this store.
     imported: Imported | None = None
+    #: The schedule that began it; ``None`` for a person.
+    schedule: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +146,87 @@ class Run:
     rerun_of: str | None = None
     #: ``None`` for a run of this store. Nothing here is estimated from another lab's figures.
     imported: Imported | None = None
+    #: The schedule that began it; ``None`` for a person.
+    schedule: str | None = None
+
+
+class FiringState(str, enum.Enum):
+    """Where one time of a schedule is."""
+
+    #: It begins when its time has come, and whatever it waits for is over.
+    WAITING = "waiting"
+    #: Its run is at work, or is to be gone on with.
+    RUNNING = "running"
+    #: Its run has ended, and whoever is to be told has been, or could not be.
+    DONE = "done"
+    SKIPPED = "skipped"
+    #: Nobody was there to begin it.
+    MISSED = "missed"
+
+    @property
+    def is_open(self) -> bool:
+        """True where something is still to be done."""
+        return self in (FiringState.WAITING, FiringState.RUNNING)
+
+
+class Cause(str, enum.Enum):
+    """Why a run begins."""
+
+    TIME = "time"
+    CATCH_UP = "catch_up"
+    ASKED = "asked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """A config whose runs begin by themselves."""
+
+    name: str
+    #: With time zone, UTC; as are the others.
+    added_at: datetime.datetime
+    config_text: str
+    #: Where the text came from, for messages and relative paths.
+    config_path: str
+    #: ``--set`` and ``--only`` as they were typed.
+    overrides: tuple[str, ...]
+    simulated: bool
+    is_paused: bool
+    #: Until when on the calendar all times have been decided.
+    decided_until: datetime.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewFiring:
+    """What was decided of one time of a schedule."""
+
+    #: With time zone, UTC.
+    due_at: datetime.datetime
+    begins_at: datetime.datetime
+    cause: Cause
+    state: FiringState
+    #: Why no run begins; ``None`` where one does.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Firing:
+    """One time of a schedule, and what came of it."""
+
+    id: int
+    schedule: str
+    due_at: datetime.datetime
+    begins_at: datetime.datetime
+    cause: Cause
+    state: FiringState
+    reason: str | None = None
+    #: The run's id, from the moment that it is to begin.
+    run_id: str | None = None
+    began_at: datetime.datetime | None = None
+    ended_at: datetime.datetime | None = None
+    #: What became of it: ``ok``, ``failure``, ``regression``, ``recovery``; ``None`` before its end.
+    outcome: str | None = None
+    #: Who was told and how that went, a line each.
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

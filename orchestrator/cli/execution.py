@@ -61,6 +61,10 @@ class Order:
     stale_since: Run | None = None
     #: The run that is run again, whole or in part.
     rerun_of: str | None = None
+    #: The id that a new run gets; ``None`` for any.
+    run_id: str | None = None
+    #: The schedule that begins it.
+    schedule: str | None = None
 
     @property
     def store(self) -> str:
@@ -313,9 +317,10 @@ def _new_run(order: Order, plan: Plan) -> NewRun:
             muster_version=resumed.muster_version,
             cases=tuple(result.case for result in resumed.cases),
             rerun_of=resumed.rerun_of,
+            schedule=resumed.schedule,
         )
     return NewRun(
-        id=uuid.uuid4().hex[:12],
+        id=order.run_id or new_run_id(),
         name=order.loaded.config.name,
         created_at=_now(),
         config_text=order.loaded.text,
@@ -325,7 +330,13 @@ def _new_run(order: Order, plan: Plan) -> NewRun:
         muster_version=VERSION,
         cases=tuple(planned.case for planned in plan.cases),
         rerun_of=order.rerun_of,
+        schedule=order.schedule,
     )
+
+
+def new_run_id() -> str:
+    """Return an id that no run has."""
+    return uuid.uuid4().hex[:12]
 
 
 def _as_run(new: NewRun, outcome: Outcome, state: RunState, finished_at: datetime.datetime | None) -> Run:
@@ -342,6 +353,7 @@ def _as_run(new: NewRun, outcome: Outcome, state: RunState, finished_at: datetim
         muster_version=new.muster_version,
         cases=outcome.cases,
         rerun_of=new.rerun_of,
+        schedule=new.schedule,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StrictInt, ValidationError, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import InitErrorDetails
@@ -21,7 +21,6 @@ from orchestrator.config.kinds import (
     Seconds,
     Share,
     StoreUrl,
-    Swept,
     Whole,
     is_built_only,
     not_yet,
@@ -29,6 +28,7 @@ from orchestrator.config.kinds import (
 )
 from orchestrator.config.measurement import LayoutChoice, MeasureConfig, SweepEntry, UntilConfig, WorkloadConfig
 from orchestrator.config.quality import QualityConfig
+from orchestrator.config.scheduling import NotifyConfig, RetentionConfig, ScheduleConfig
 from orchestrator.config.selectors import MAX_HOSTS, DeviceSelector, count_hosts
 from workers.protocol import HeadLoss, WhenBusy
 
@@ -201,34 +201,6 @@ class ReportConfig(Keys):
     )
 
 
-class ScheduleConfig(Keys):
-    """When runs start by themselves."""
-
-    cron: Line = Field(description="Five cron fields: minute, hour, day, month, weekday; `0 3 * * *` is 3 every night.")
-    timezone: Line = Field("UTC", description="Time zone of `cron`, by its IANA name: Europe/Berlin.")
-    jitter_s: Seconds | None = Field(
-        None,
-        alias="jitter",
-        description="Start up to this much later, by chance, so that labs do not all start at once.",
-    )
-
-
-class NotifyConfig(Keys):
-    """Who is told how a run ended."""
-
-    command: Swept[Line] = Field(description="Program and arguments; it gets the run as JSON on its standard input.")
-    on: Swept[Literal["success", "failure", "regression"]] = Field(
-        ("failure", "regression"), description="Which ends of a run are told of."
-    )
-
-
-class RetentionConfig(Keys):
-    """Which old runs are removed from the store."""
-
-    keep_runs: Positive | None = Field(None, description="Newest runs to keep; all if not given.")
-    keep_for_s: Seconds | None = Field(None, alias="keep_for", description="Remove runs older than this: 90d.")
-
-
 class Config(Keys):
     """One lab: its hosts and devices, what is measured on them, and how."""
 
@@ -256,15 +228,9 @@ class Config(Keys):
             "stores other than SQLite and PostgreSQL", supported=r"sqlite:///.|postgresql\+psycopg://"
         ),
     )
-    schedule: ScheduleConfig | None = Field(
-        None, description="When runs start by themselves.", json_schema_extra=not_yet("schedules")
-    )
-    notify: NotifyConfig | None = Field(
-        None, description="Who is told how a run ended.", json_schema_extra=not_yet("notifications")
-    )
-    retention: RetentionConfig | None = Field(
-        None, description="Which old runs are removed from the store.", json_schema_extra=not_yet("removing old runs")
-    )
+    schedule: ScheduleConfig | None = Field(None, description="When runs start by themselves: see `muster schedule`.")
+    notify: NotifyConfig | None = Field(None, description="Who is told how a scheduled run ended.")
+    retention: RetentionConfig | None = Field(None, description="Which old runs `muster prune` removes from the store.")
     rerun: Rerun = Field(
         Rerun.NEVER,
         description=(

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orchestrator.errors import RunNotFoundError, StoreError
 from orchestrator.results import LATEST, Attempt, Baseline, RunState
-from orchestrator.store import baselines, noise_floors, rows, sqlite
+from orchestrator.store import baselines, noise_floors, removal, rows, sqlite
 from orchestrator.store.lock import this_process
 from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures
+from orchestrator.store.schedules import ScheduleBook
 from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, QUARANTINES, RUNS, SAMPLES
 from orchestrator.store.translation import corrupt, gone, store_error
 from workers import codec
@@ -207,6 +208,24 @@ class Store:
         """Forget a baseline's name, and nothing of its run; return whether there was one."""
         with self._writing() as connection:
             return baselines.remove(connection, name)
+
+    @property
+    def schedules(self) -> ScheduleBook:
+        """The schedules, and their times."""
+        return ScheduleBook(self._writing, self._reading)
+
+    def at_work(self) -> frozenset[str]:
+        """Return the names under which somebody writes now: runs, and what else is :meth:`written_by`."""
+        return self._running_ids()
+
+    def remove_runs(self, run_ids: Sequence[str]) -> int:
+        """Take runs out of the store, with all that is theirs; return how many there were.
+
+        A run that somebody is at work on, or that a baseline stands for, stays.
+        """
+        with self._writing() as connection:
+            kept = {baseline.run_id for baseline in baselines.every(connection)} | self._running_ids()
+            return removal.remove(connection, [run_id for run_id in run_ids if run_id not in kept])
 
     def runs(self) -> tuple[RunSummary, ...]:
         """Return every run, newest first. One that was never finished and that nobody works on is interrupted."""

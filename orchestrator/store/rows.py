@@ -93,6 +93,7 @@ def run_values(new: NewRun | Run) -> Mapping[str, object]:
         "simulated": new.simulated,
         "muster_version": new.muster_version,
         "rerun_of": new.rerun_of,
+        "schedule": new.schedule,
     }
 
 
@@ -192,6 +193,7 @@ def summary(row: Row[Any], running: frozenset[str]) -> RunSummary:
         figures=row.figures,
         rerun_of=row.rerun_of,
         imported=_imported(row),
+        schedule=row.schedule,
     )
 
 
@@ -211,6 +213,7 @@ def run(row: Row[Any], cases: tuple[CaseResult, ...], running: frozenset[str]) -
         cases=cases,
         rerun_of=row.rerun_of,
         imported=_imported(row),
+        schedule=row.schedule,
     )
 
 

@@ -78,6 +78,43 @@ RUNS: Final = Table(
     # The file that a run of another store was taken in from, and when; NULL for this store's own.
     Column("imported_from", String),
     Column("imported_at", UtcDateTime),
+    # Name of the schedule that began it, or NULL. No foreign key: a schedule may be removed before its runs.
+    Column("schedule", String, index=True),
+)
+
+#: Configs whose runs begin by themselves.
+SCHEDULES: Final = Table(
+    "schedules",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("added_at", UtcDateTime, nullable=False),
+    Column("config_text", Text, nullable=False),
+    Column("config_path", String, nullable=False),
+    # JSON list of text.
+    Column("overrides", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+    Column("decided_until", UtcDateTime, nullable=False),
+)
+
+#: Each time of a schedule, once, and what came of it.
+FIRINGS: Final = Table(
+    "firings",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("schedule", String, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("begins_at", UtcDateTime, nullable=False),
+    Column("cause", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("reason", Text),
+    Column("run_id", String),
+    Column("began_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("outcome", String),
+    # JSON list of text.
+    Column("told", Text, nullable=False),
+    UniqueConstraint("schedule", "due_at"),
 )
 
 #: One row for each different environment, under the sha256 of its JSON: most attempts share one.
