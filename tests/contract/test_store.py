@@ -13,7 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RunNotFoundError, StoreBusyError, StoreError
-from orchestrator.results import Baseline, Imported, NewRun, NoiseFloor, Pace, Quarantine, RunState
+from orchestrator.results import (
+    Baseline,
+    Cause,
+    FiringState,
+    Imported,
+    NewFiring,
+    NewRun,
+    NoiseFloor,
+    Pace,
+    Quarantine,
+    RunState,
+    Schedule,
+)
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_telemetry, a_workload
 from tests.runs import a_run_with_attempts
@@ -689,3 +701,112 @@ def test_runs_of_others_are_no_history_of_this_lab(store: Store) -> None:
     assert store.paces([each.case for each in foreign.cases], simulated=False) == {}
     store.begin_run(a_new_run("7f3a01", a_case()))
     assert store.run("latest").id == "7f3a01"
+
+
+# --- schedules -------------------------------------------------------------------------------------------------
+
+
+def a_schedule(name: str = "night", **given: Any) -> Schedule:
+    defaults: dict[str, Any] = {
+        "added_at": NOON,
+        "config_text": "version: 1\n# ünï\n",
+        "config_path": "/lab/night.yaml",
+        "overrides": ("measure.steps=20",),
+        "simulated": False,
+        "is_paused": False,
+        "decided_until": NOON,
+    }
+    return Schedule(name=name, **{**defaults, **given})
+
+
+def a_firing(hours: int, state: FiringState = FiringState.WAITING, reason: str | None = None) -> NewFiring:
+    due = NOON + hours * HOUR
+    return NewFiring(due_at=due, begins_at=due, cause=Cause.TIME, state=state, reason=reason)
+
+
+def test_a_schedule_comes_back_is_replaced_paused_and_removed(store: Store) -> None:
+    book = store.schedules
+    assert not book.put(a_schedule())
+    assert not book.put(a_schedule("day", simulated=True))
+    assert book.every() == (a_schedule("day", simulated=True), a_schedule())
+    assert book.put(a_schedule(config_text="version: 1\n"))
+    assert book.pause("night", True)
+    assert book.every()[1] == a_schedule(config_text="version: 1\n", is_paused=True)
+    assert not book.pause("nobody", True)
+    assert book.remove("night")
+    assert not book.remove("night")
+    assert [one.name for one in book.every()] == ["day"]
+
+
+def test_times_are_decided_once_whoever_asks(store: Store) -> None:
+    book = store.schedules
+    book.put(a_schedule())
+    (seen,) = book.every()
+    until = NOON + 2 * HOUR
+    skipped = a_firing(2, FiringState.SKIPPED, "the schedule was paused")
+    assert book.decide(seen, [a_firing(1), skipped], until)
+    assert not book.decide(seen, [a_firing(1)], until)
+    assert book.every()[0].decided_until == until
+    assert [(one.due_at, one.state, one.reason) for one in book.history("night", 5)] == [
+        (NOON + 2 * HOUR, FiringState.SKIPPED, "the schedule was paused"),
+        (NOON + HOUR, FiringState.WAITING, None),
+    ]
+    assert [one.due_at for one in book.open()] == [NOON + HOUR]
+
+
+def test_what_came_of_a_time_comes_back(store: Store) -> None:
+    book = store.schedules
+    asked = book.ask("night", NOON)
+    assert (asked.cause, asked.state) == (Cause.ASKED, FiringState.WAITING)
+    book.change(asked.id, state=FiringState.RUNNING, run_id="7f3a01", began_at=NOON)
+    assert [one.id for one in book.open()] == [asked.id]
+    book.change(asked.id, state=FiringState.DONE, outcome="ok", told=("webhook: told",), ended_at=NOON + HOUR)
+    done = book.firing(asked.id)
+    assert done is not None
+    assert (done.state, done.outcome, done.told) == (FiringState.DONE, "ok", ("webhook: told",))
+    assert (done.run_id, done.began_at, done.ended_at) == ("7f3a01", NOON, NOON + HOUR)
+    assert (book.open(), book.firing(asked.id + 1)) == ((), None)
+
+
+def test_a_run_knows_the_schedule_that_began_it(store: Store) -> None:
+    store.begin_run(a_new_run("7f3a01", a_case(), schedule="night"))
+    store.begin_run(a_new_run("80bb02", a_case()))
+    assert {run.id: run.schedule for run in store.runs()} == {"7f3a01": "night", "80bb02": None}
+    assert store.run("7f3a01").schedule == "night"
+
+
+def test_the_devices_of_a_case_come_back(store: Store) -> None:
+    case = dataclasses.replace(a_case(a_device("a", "gpu:0")), peers=(a_device("a", "gpu:1"), a_device("b", "gpu:0")))
+    store.begin_run(a_new_run("7f3a01", case))
+    assert store.run("7f3a01").cases[0].case == case
+
+
+def test_runs_are_removed_with_all_that_is_theirs_and_baselines_stay(store: Store) -> None:
+    one, other = a_case(), a_case(a_device("b"))
+    shared = Environment(facts=(("cpu.model", Fact(value="shared")),))
+    for run_id in ("7f3a01", "80bb02", "91cc03"):
+        own = Environment(facts=(("cpu.model", Fact(value=run_id)),))
+        store.begin_run(a_new_run(run_id, one, other))
+        store.save_attempt(run_id, a_result(one, environment=shared))
+        store.save_attempt(run_id, a_result(other, environment=own))
+        store.save_late(run_id, a_result(other, 1, reason="late"))
+        store.finish_run(run_id, RunState.FINISHED, NOON)
+    before = store.run("91cc03")
+    store.set_baseline("good", "80bb02", NOON)
+    assert store.remove_runs(["7f3a01", "80bb02", "no-such-run"]) == 1
+    assert [run.id for run in store.runs()] == ["91cc03", "80bb02"]
+    assert store.run("91cc03") == before
+    with store.written_by("91cc03"):
+        assert store.remove_runs(["91cc03"]) == 0
+    assert store.remove_runs(["91cc03"]) == 1
+    store.begin_run(a_new_run("7f3a01", one))
+    store.save_attempt("7f3a01", a_result(one, environment=shared))
+    assert store.run("7f3a01").cases[0].attempts[0].result.environment == shared
+
+
+def test_who_is_at_work_is_told_by_name(store: Store) -> None:
+    with store.written_by("scheduler"), store.written_by("firing-3"):
+        assert store.at_work() == {"scheduler", "firing-3"}
+        with pytest.raises(StoreBusyError), store.written_by("scheduler"):
+            pass
+    assert store.at_work() == frozenset()

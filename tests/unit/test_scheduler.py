@@ -26,7 +26,7 @@ START = datetime.datetime(2026, 1, 1, tzinfo=BERLIN).astimezone(UTC)
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    with open_store("sqlite:///:memory:") as opened:
+    with open_store("sqlite://") as opened:
         yield opened
 
 

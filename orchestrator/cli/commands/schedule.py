@@ -79,7 +79,10 @@ def list_(store: options.StoreUrl = None, json: options.Json = False) -> None:
         return
     for one in found:
         state = "paused" if one["is_paused"] else f"next {_local(one['next_at'])}"
-        print(f"{one['name']}  {one['cron']} {one['timezone']}  {state}  {_last(one['last'])}")
+        when = f"{one['cron']} {one['timezone']}  {state}"
+        if one["problem"] is not None:
+            when = f"cannot be read any more: {one['problem'].splitlines()[0]}"
+        print(f"{one['name']}  {when}  {_last(one['last'])}")
     if not found:
         print("there are no schedules: muster schedule add CONFIG")
 
@@ -255,19 +258,26 @@ def _last(last: dict[str, Any] | None) -> str:
 def _data(opened: Store, one: Schedule) -> dict[str, Any]:
     import datetime
 
+    from orchestrator.errors import MusterError
     from orchestrator.schedules.calendar import begins_at, times
 
-    config = _config(one)
-    due = next(times(config, datetime.datetime.now(datetime.timezone.utc)), None)
+    try:
+        config, problem = _config(one), None
+    except MusterError as error:
+        config, problem = None, error.message
+    due = None if config is None else next(times(config, datetime.datetime.now(datetime.timezone.utc)), None)
     last = opened.schedules.history(one.name, 1)
     return {
         "name": one.name,
-        "cron": config.cron,
-        "timezone": config.timezone,
+        "cron": config and config.cron,
+        "timezone": config and config.timezone,
+        "problem": problem,
         "is_paused": one.is_paused,
         "added_at": one.added_at.isoformat(),
         "config_path": one.config_path,
-        "next_at": None if due is None or one.is_paused else begins_at(config, one.name, due).isoformat(),
+        "next_at": None
+        if config is None or due is None or one.is_paused
+        else begins_at(config, one.name, due).isoformat(),
         "last": _firing_data(last[0]) if last else None,
     }
 

@@ -82,7 +82,14 @@ class _Step:
             _act("third step")
         if self._taken == 4:
             _act("fourth step")
-        time.sleep(float(os.environ.get("SCRIPTED_STEP_S", "0")))
+        time.sleep(_step_s())
+
+
+def _step_s() -> float:
+    """Seconds of a step: what a file says now, or the environment."""
+    if path := os.environ.get("SCRIPTED_STEP_FILE"):
+        return float(Path(path).read_text())
+    return float(os.environ.get("SCRIPTED_STEP_S", "0"))
 
 
 def _fit_once(mark: Path) -> None:
