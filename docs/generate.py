@@ -223,8 +223,8 @@ def _command(name: str, command: Any, heading: str) -> Iterator[str]:
 
 
 def subcommands(command: Any) -> dict[str, Any]:
-    """Return the commands that a command consists of, by name; none for most."""
-    return dict(getattr(command, "commands", {}))
+    """Return the commands that a command consists of, by name; none for most, and none that is for muster itself."""
+    return {name: one for name, one in getattr(command, "commands", {}).items() if not one.hidden}
 
 
 def command_line() -> Any:
@@ -398,6 +398,27 @@ _STORED: Final = {
     "quarantines.reason": "Why the last of them failed.",
     "quarantines.run_id": "The run that put it aside.",
     "runs.imported_from": "The file that a run of another store was taken in from; `NULL` for this store's own.",
+    "runs.schedule": "The schedule that began it; `NULL` where a person did.",
+    "schedules.name": "What people call it.",
+    "schedules.added_at": "When it was added, or replaced.",
+    "schedules.config_text": "The config as it was then; every run of the schedule is of this text.",
+    "schedules.config_path": "Where it came from.",
+    "schedules.overrides": "`--set` and `--only` as they were typed, a JSON list.",
+    "schedules.simulated": "Whether its runs are of a made-up lab.",
+    "schedules.is_paused": "Whether it begins no runs for now.",
+    "schedules.decided_until": "Up to here on the calendar every time was decided.",
+    "firings.id": "",
+    "firings.schedule": "Whose time it is.",
+    "firings.due_at": "The time; of a schedule each is there once.",
+    "firings.begins_at": "The same and the jitter.",
+    "firings.cause": "`time`, `catch_up`, or `asked` (`muster schedule run-now`).",
+    "firings.state": "`waiting`, `running`, `done`, `skipped` or `missed`.",
+    "firings.reason": "Why there was no run, or why it counts as none.",
+    "firings.run_id": "The run that it began.",
+    "firings.began_at": "When.",
+    "firings.ended_at": "When all of it was over: the run, the comparison, the telling.",
+    "firings.outcome": "`ok`, `failure`, `regression` or `recovery`; `NULL` before its end, and where nothing began.",
+    "firings.told": "Who was told and how that went, a JSON list of lines.",
     "runs.imported_at": "When that was.",
     "cases.process": "Which of `measure.processes` fresh processes, from 1.",
     "cases.peers": "The other devices that the case holds at once, by rank, as JSON, or `NULL`.",

@@ -80,7 +80,7 @@ def test_the_pages_show_command_lines() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *("muster run lab.yaml --nope", "muster schedule start", "muster show --format nope"),
+        *("muster run lab.yaml --nope", "muster schedule nope", "muster show --format nope"),
         *("muster cluster nope lab.yaml", "muster cluster up lab.yaml --nope"),
     ],
 )

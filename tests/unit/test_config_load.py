@@ -104,9 +104,6 @@ WRONG = {
 #: What is in the grammar and not built.
 NOT_BUILT = {
     "store": SMALL + "store: mysql://lab.example/muster\n",
-    "schedule": SMALL + "schedule: {cron: 0 3 * * *, timezone: Europe/Berlin, jitter: 5m}\n",
-    "notify": SMALL + "notify: {command: [mail, ops], on: failure}\n",
-    "retention": SMALL + "retention: {keep_runs: 10, keep_for: 90d}\n",
 }  # fmt: skip
 
 
@@ -170,7 +167,7 @@ def test_a_simulation_takes_what_is_not_built_and_says_so(name: str) -> None:
 
 
 def test_a_simulation_still_refuses_what_is_wrong_and_tells_that_alone() -> None:
-    error = error_of(NOT_BUILT["retention"] + "measure: {warmup: -1}\n", simulate=True)
+    error = error_of(NOT_BUILT["store"] + "measure: {warmup: -1}\n", simulate=True)
 
     assert error.message == "lab.yaml:5:19: measure.warmup: -1 is not allowed: expected a whole number of at least 0"
 
