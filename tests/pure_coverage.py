@@ -10,6 +10,8 @@ from typing import Final
 PURE: Final = (
     "orchestrator/dispatch/*",
     "orchestrator/planning.py",
+    "orchestrator/grouping.py",
+    *(f"orchestrator/schedules/{name}.py" for name in ("calendar", "decisions", "notices", "retention", "units")),
     "orchestrator/inventory.py",
     "orchestrator/diagnosis/*",
     "orchestrator/config/*",

@@ -228,7 +228,7 @@ class Config(Keys):
             "stores other than SQLite and PostgreSQL", supported=r"sqlite:///.|postgresql\+psycopg://"
         ),
     )
-    schedule: ScheduleConfig | None = Field(None, description="When runs start by themselves: see `muster schedule add`.")
+    schedule: ScheduleConfig | None = Field(None, description="When runs start by themselves: `muster schedule add`.")
     notify: NotifyConfig | None = Field(None, description="Who is told how a scheduled run ended.")
     retention: RetentionConfig | None = Field(None, description="Which old runs `muster prune` removes from the store.")
     rerun: Rerun = Field(

@@ -33,16 +33,15 @@ def times(schedule: ScheduleConfig, after: datetime.datetime) -> Iterator[dateti
     """
     zone = zoneinfo.ZoneInfo(schedule.timezone)
     last = None if schedule.ends is None else datetime.date.fromisoformat(schedule.ends)
-    passed_over = 0
-    # cronsim looks at whole minutes, and a time zone's own seconds are of long ago.
-    for time in CronSim(schedule.cron, after.astimezone(zone)):
-        if (last is not None and time.date() > last) or passed_over > _MOST_QUIET:
-            return
+    comes, passed_over = CronSim(schedule.cron, after.astimezone(zone)), 0
+    time = next(comes, None)
+    while time is not None and (last is None or time.date() <= last) and passed_over <= _MOST_QUIET:
         if is_quiet(schedule.quiet or (), time):
             passed_over += 1
-            continue
-        passed_over = 0
-        yield time.astimezone(_UTC)
+        else:
+            passed_over = 0
+            yield time.astimezone(_UTC)
+        time = next(comes, None)
 
 
 def is_quiet(windows: Sequence[str], time: datetime.datetime) -> bool:

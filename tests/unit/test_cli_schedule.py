@@ -243,5 +243,8 @@ def test_prune_takes_its_limits_from_a_config(capsys: pytest.CaptureFixture[str]
 def test_prune_has_to_be_told_what_to_keep(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["prune"]) == ExitCode.USAGE
     assert "it is not said which runs to keep" in capsys.readouterr().err
+    Path("night.yaml").write_text(CONFIG + "retention: {}\n")
+    assert call(["prune", "night.yaml"]) == ExitCode.USAGE
+    assert "it says neither keep_runs nor keep_for" in capsys.readouterr().err
     assert call(["prune", "--keep-for", "soon"]) == ExitCode.USAGE
     assert "--keep-for soon" in capsys.readouterr().err

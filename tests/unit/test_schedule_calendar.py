@@ -134,6 +134,15 @@ def test_a_schedule_that_is_always_quiet_never_comes() -> None:
     assert local(a_schedule("0 3 * * *", quiet="02:00-04:00"), "2026-05-08 01:00") == []
 
 
+def test_a_yearly_schedule_that_is_always_quiet_never_comes_either() -> None:
+    assert local(a_schedule("0 3 1 1 *", quiet="02:00-04:00"), "2026-05-08 01:00") == []
+
+
+def test_a_window_that_is_none_is_no_window() -> None:
+    with pytest.raises(ValueError, match="'8-18' is no quiet window"):
+        is_quiet(["8-18"], datetime.datetime(2026, 5, 1, tzinfo=UTC))
+
+
 def test_a_schedule_ends_with_its_last_day() -> None:
     schedule = a_schedule("0 3 * * *", ends="2026-05-02")
     assert local(schedule, "2026-05-01 00:00") == ["2026-05-01 03:00+02:00", "2026-05-02 03:00+02:00"]

@@ -48,6 +48,12 @@ def test_nothing_is_due_before_its_time_and_nothing_twice() -> None:
     assert decided(since=at(1), now=at(1, 30)).firings == ()
 
 
+def test_a_schedule_that_has_ended_has_nothing_to_decide() -> None:
+    ended = ScheduleConfig(cron="0 * * * *", ends="2026-05-01")
+    assert len(decided(ended, now=at(23, 0, 1)).firings) == 23
+    assert decided(ended, since=at(30), now=at(40)).firings == ()
+
+
 def test_of_times_that_were_missed_one_is_made_up_or_none() -> None:
     decision = decided(now=at(3, 30))
     missed = (FiringState.MISSED.value, "no scheduler was at work")
