@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _UTC: Final = datetime.timezone.utc
 
-#: Times in quiet windows that are passed over before a schedule counts as one that never comes.
+#: Times in quiet windows that are passed over before a schedule counts as one that never comes, and for how long.
 _MOST_QUIET: Final = 100_000
+_LONGEST_QUIET: Final = datetime.timedelta(days=20 * 366)
 
 
 def times(schedule: ScheduleConfig, after: datetime.datetime) -> Iterator[datetime.datetime]:
@@ -33,15 +34,16 @@ def times(schedule: ScheduleConfig, after: datetime.datetime) -> Iterator[dateti
     """
     zone = zoneinfo.ZoneInfo(schedule.timezone)
     last = None if schedule.ends is None else datetime.date.fromisoformat(schedule.ends)
-    comes, passed_over = CronSim(schedule.cron, after.astimezone(zone)), 0
-    time = next(comes, None)
-    while time is not None and (last is None or time.date() <= last) and passed_over <= _MOST_QUIET:
+    comes, since, passed_over = CronSim(schedule.cron, after.astimezone(zone)), after, 0
+    while True:
+        time = next(comes)
+        if (last is not None and time.date() > last) or passed_over > _MOST_QUIET or time - since > _LONGEST_QUIET:
+            return
         if is_quiet(schedule.quiet or (), time):
             passed_over += 1
-        else:
-            passed_over = 0
-            yield time.astimezone(_UTC)
-        time = next(comes, None)
+            continue
+        since, passed_over = time, 0
+        yield time.astimezone(_UTC)
 
 
 def is_quiet(windows: Sequence[str], time: datetime.datetime) -> bool:
