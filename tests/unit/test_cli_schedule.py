@@ -108,6 +108,8 @@ def test_a_firing_is_an_ordinary_run_with_a_link_to_its_schedule(capsys: pytest.
     with open_store("sqlite:///muster.db") as store:
         (run,) = store.runs()
     assert (run.id, run.schedule, run.figures) == (done["run_id"], "night", 1)
+    assert call(["runs"]) == ExitCode.OK
+    assert capsys.readouterr().out.rstrip().endswith("  night  by schedule night  simulated")
     assert call(["schedule", "history", "night"]) == ExitCode.OK
     assert f"ok  run {run.id}" in capsys.readouterr().out
 

@@ -35,7 +35,8 @@ def _line(summary: RunSummary) -> str:
     imported = f"  imported from {printable(summary.imported.source)}" if summary.imported else ""
     figures = f"{summary.figures} of {summary.cases} cases with a figure"
     name = printable(summary.name)
-    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {name}{again}{simulated}{imported}"
+    scheduled = f"  by schedule {summary.schedule}" if summary.schedule else ""
+    return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {name}{again}{scheduled}{simulated}{imported}"
 
 
 def _data(summary: RunSummary) -> dict[str, object]:
@@ -50,4 +51,5 @@ def _data(summary: RunSummary) -> dict[str, object]:
         "figures": summary.figures,
         "rerun_of": summary.rerun_of,
         "imported_from": summary.imported and summary.imported.source,
+        "schedule": summary.schedule,
     }
