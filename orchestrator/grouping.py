@@ -24,7 +24,7 @@ def groups_of(declared: Sequence[DeclaredDevice], swept: SweptWorkload) -> tuple
     cannot be at work at once: the first of them is in the group. Nothing is returned where no group has as many devices
     as are wanted.
     """
-    wanted = _ranks(swept)
+    wanted = _ranks(swept.model)
     groups = (_first(tuple(_apart(group)), wanted) for group in _candidates(declared, swept.across))
     found = (group for group in groups if len(group) >= max(wanted or 0, 2))
     if swept.across is Across.HOSTS:
@@ -44,13 +44,12 @@ def _first(group: Sequence[DeclaredDevice], wanted: int | None) -> tuple[Declare
 
 def too_few(model: str) -> str:
     """Return why an operation of several devices is measured nowhere."""
-    operation = ops.get(model)
-    wanted = operation.ranks if isinstance(operation, AllReduce) else None
+    wanted = _ranks(model)
     return f"it takes {wanted or 2} devices of one kind{'' if wanted else ' at least'}, and there are fewer"
 
 
-def _ranks(swept: SweptWorkload) -> int | None:
-    operation = ops.get(swept.model)
+def _ranks(model: str) -> int | None:
+    operation = ops.get(model)
     return operation.ranks if isinstance(operation, AllReduce) else None
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli.execution import Order, execute, new_run_id
 from orchestrator.cli.preparation import examine
-from orchestrator.config.load import load_text
+from orchestrator.cli.scheduling import loaded_of
 from orchestrator.config.overrides import from_typed
 from orchestrator.errors import ExitCode, MusterError, RunNotFoundError, UsageError
 from orchestrator.results import FiringState, RunState
@@ -68,7 +68,7 @@ class _Turn:
 
     def take(self, firing: Firing) -> int:
         try:
-            loaded = self._loaded()
+            loaded = loaded_of(self._schedule)
             if firing.state is FiringState.WAITING and (who := self._busy(loaded)):
                 print(f"waiting: {who}", file=sys.stderr)
                 return BUSY
@@ -85,15 +85,6 @@ class _Turn:
         except MusterError as error:
             reason = error.message
         return self._tell(firing, loaded, self._run_of(firing), reason)
-
-    def _loaded(self) -> Loaded:
-        sets, _ = from_typed(self._schedule.overrides)
-        return load_text(
-            self._schedule.config_text,
-            self._schedule.config_path,
-            overrides=sets,
-            simulate=self._schedule.simulated,
-        )
 
     def _run(self, firing: Firing, loaded: Loaded) -> ExitCode:
         """Make the run, or go on with what there is of it."""
@@ -144,7 +135,7 @@ class _Turn:
         ended = Ended(
             firing=firing,
             run=run,
-            reason=reason if run is None or reason is not None else None,
+            reason=reason,
             before=earlier[0].outcome if earlier else None,
         )
         if run is not None and loaded is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import signal
 import subprocess
@@ -16,12 +17,14 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from orchestrator.config.load import load_text
 from orchestrator.config.overrides import from_typed
 from orchestrator.errors import ConfigError, ExitCode, StoreBusyError
+from orchestrator.schedules.calendar import begins_at, times
 from orchestrator.schedules.service import LEADER, Scheduler
 from orchestrator.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from orchestrator.config.load import Loaded
     from orchestrator.config.scheduling import ScheduleConfig
     from orchestrator.results import Firing, Schedule
     from orchestrator.store.repository import Store
@@ -81,13 +84,30 @@ def _led(store: Store, store_url: str, stop: threading.Event, log: Callable[...,
     return None
 
 
+def loaded_of(schedule: Schedule) -> Loaded:
+    """Return a schedule's config as it was kept. Raises ConfigError where that is none any more."""
+    # The scheduler asks every second.
+    return _loaded(schedule.config_text, schedule.config_path, schedule.overrides, schedule.simulated)
+
+
+@functools.lru_cache(maxsize=1024)
+def _loaded(text: str, path: str, overrides: tuple[str, ...], simulated: bool) -> Loaded:
+    sets, _ = from_typed(overrides)
+    return load_text(text, path, overrides=sets, simulate=simulated)
+
+
 def schedule_of(schedule: Schedule) -> ScheduleConfig:
     """Return when a schedule's runs begin. Raises ConfigError where its config, kept as it was, is none any more."""
-    sets, _ = from_typed(schedule.overrides)
-    loaded = load_text(schedule.config_text, schedule.config_path, overrides=sets, simulate=schedule.simulated)
-    if loaded.config.schedule is None:
+    config = loaded_of(schedule).config.schedule
+    if config is None:
         raise ConfigError(f"{schedule.config_path}: it has no schedule")
-    return loaded.config.schedule
+    return config
+
+
+def next_at(config: ScheduleConfig, name: str) -> datetime.datetime | None:
+    """Return when the next run begins, from now on; ``None`` where none does any more."""
+    due = next(times(config, datetime.datetime.now(datetime.timezone.utc)), None)
+    return None if due is None else begins_at(config, name, due)
 
 
 def fire_command(firing_id: int, store_url: str) -> list[str]:

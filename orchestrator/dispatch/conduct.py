@@ -99,16 +99,13 @@ class Conduct:
         while host.idle and host.silent_since is None and not self.is_stopping:
             device = host.idle[0][1]
             record = device.due(at) if device.state is DeviceState.IDLE else None
-            has_no_room = record is not None and not has_room(
-                self._board, host, record, self._settings.host_concurrency, at
-            )
-            if has_no_room and (record is None or not record.is_shared):
-                break
-            turn_of_it = heapq.heappop(host.idle)
-            if has_no_room:
+            if record is not None and not has_room(self._board, host, record, self._settings.host_concurrency, at):
+                if not record.is_shared:
+                    break
                 # It may wait for another host's devices: nobody else here has to wait for these.
-                passed_over.append(turn_of_it)
+                passed_over.append(heapq.heappop(host.idle))
                 continue
+            heapq.heappop(host.idle)
             device.is_in_line = False
             if record is not None and is_together(record.case, self._settings.host_concurrency):
                 yield from self._start_together(device, record, at)
@@ -124,8 +121,6 @@ class Conduct:
         if len(records) > 1:
             together = together_of(records)
             for each in records:
-                own = self._board.devices[each.case.device.id]
-                own.step_out()
                 yield self._start(each, at, together)
             return
         self._board.take_out(record)

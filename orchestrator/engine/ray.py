@@ -504,18 +504,17 @@ class RayEngine:
 
     def _member(self, act: StartCase, ring: Ring, device: Device) -> Member:
         agent = self._agents[device.id]
-        attempt = act.case.key, act.attempt
+        key, number = act.case.key, act.attempt
 
         async def call(request: AttemptRequest, heard: Callable[[AgentEvent], None]) -> Result | None:
             return await self._call(agent, request, heard, quiet_s=0.0)
 
         async def meet(addresses: Sequence[str]) -> None:
             with contextlib.suppress(ray.exceptions.RayError):
-                await self._ask(agent, "meet", *attempt, list(addresses))
+                await self._ask(agent, "meet", key, number, list(addresses))
 
         async def cancel(verdict: Verdict, reason: str) -> None:
-            with contextlib.suppress(ray.exceptions.RayError):
-                await self._ask(agent, "cancel", *attempt, verdict.value, reason)
+            await self._have_ended(agent, CancelCase(case_key=key, attempt=number, verdict=verdict, reason=reason))
 
         request = self._request(act)
         return Member(
@@ -608,8 +607,10 @@ class RayEngine:
             return
         device_id = self._device_of.get((act.case_key, act.attempt))
         agent = self._agents.get(device_id) if device_id else None
-        if agent is None:
-            return
+        if agent is not None:
+            await self._have_ended(agent, act)
+
+    async def _have_ended(self, agent: _Agent, act: CancelCase) -> None:
         # Where the agent is gone, the call that runs the case learns of it as well, and tells.
         with contextlib.suppress(ray.exceptions.RayError):
             await self._ask(agent, "cancel", act.case_key, act.attempt, act.verdict.value, act.reason)

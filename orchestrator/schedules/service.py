@@ -7,6 +7,7 @@ once: a scheduler that is killed and started again, or a second one, finds what 
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orchestrator.errors import MusterError
@@ -84,9 +85,10 @@ class Scheduler:
     def tick(self) -> None:
         """See what has ended, decide what is due, begin what can begin."""
         self._reap()
+        open_firings = Counter(firing.schedule for firing in self._book.open())
         for schedule in self._book.every():
             if (config := self._readable(schedule)) is not None:
-                self._decide(schedule, config)
+                self._decide(schedule, config, open_firings[schedule.name])
         self._begin()
 
     def _readable(self, schedule: Schedule) -> ScheduleConfig | None:
@@ -98,13 +100,13 @@ class Scheduler:
                 self._log("schedule cannot be read", schedule=schedule.name, reason=error.message)
             return None
 
-    def _decide(self, schedule: Schedule, config: ScheduleConfig) -> None:
+    def _decide(self, schedule: Schedule, config: ScheduleConfig, open_firings: int) -> None:
         decision = decide(
             config,
             schedule.name,
             decided_until=schedule.decided_until,
             now=self._now(),
-            open_firings=sum(firing.schedule == schedule.name for firing in self._book.open()),
+            open_firings=open_firings,
             is_paused=schedule.is_paused,
         )
         if not decision.firings or not self._book.decide(schedule, decision.firings, decision.decided_until):

@@ -9,9 +9,6 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    import datetime
-
-    from orchestrator.config.scheduling import ScheduleConfig
     from orchestrator.results import Schedule
     from orchestrator.store.repository import Store
 
@@ -36,6 +33,7 @@ def add(
     import re
     from pathlib import Path
 
+    from orchestrator.cli.scheduling import next_at
     from orchestrator.config.load import load_config
     from orchestrator.config.overrides import as_typed
     from orchestrator.errors import UsageError
@@ -62,7 +60,10 @@ def add(
     url = store or loaded.config.store
     with open_store(url) as opened:
         is_replaced = opened.schedules.put(new)
-    print(f"{word}: {'replaced' if is_replaced else 'added'}; next: {_next(loaded.config.schedule, word, now)}")
+    begins = next_at(loaded.config.schedule, word)
+    print(
+        f"{word}: {'replaced' if is_replaced else 'added'}; next: {_local(None if begins is None else begins.isoformat())}"
+    )
     print(f"  it runs while this runs: muster schedule start --store {url}")
 
 
@@ -172,6 +173,7 @@ def install(
     import sys
     from pathlib import Path
 
+    from orchestrator.cli.scheduling import schedule_of
     from orchestrator.schedules.units import UNIT_NAME, cron_job, cron_line, systemd_unit
     from orchestrator.store import open_store
 
@@ -190,7 +192,7 @@ def install(
         print("  loginctl enable-linger    so that it runs while nobody is logged in")
     with open_store(url, create=False) as opened:
         for each in opened.schedules.every():
-            config = _config(each)
+            config = schedule_of(each)
             run = ["run", each.config_path, "--no-progress", "--store", url]
             print(f"\n# {each.name}, for crontab -e, without what the scheduler adds (times of this machine's zone):")
             print(cron_line(config.cron, [*muster, *run], folder))
@@ -229,19 +231,6 @@ def _require(opened: Store, name: str) -> Schedule:
     return found
 
 
-def _config(one: Schedule) -> ScheduleConfig:
-    from orchestrator.cli.scheduling import schedule_of
-
-    return schedule_of(one)
-
-
-def _next(config: ScheduleConfig, name: str, after: datetime.datetime) -> str:
-    from orchestrator.schedules.calendar import begins_at, times
-
-    due = next(times(config, after), None)
-    return "never" if due is None else _local(begins_at(config, name, due).isoformat())
-
-
 def _local(text: str | None) -> str:
     """Return a time as this machine's wall clock shows it."""
     import datetime
@@ -256,16 +245,14 @@ def _last(last: dict[str, Any] | None) -> str:
 
 
 def _data(opened: Store, one: Schedule) -> dict[str, Any]:
-    import datetime
-
+    from orchestrator.cli.scheduling import next_at, schedule_of
     from orchestrator.errors import MusterError
-    from orchestrator.schedules.calendar import begins_at, times
 
     try:
-        config, problem = _config(one), None
+        config, problem = schedule_of(one), None
     except MusterError as error:
         config, problem = None, error.message
-    due = None if config is None else next(times(config, datetime.datetime.now(datetime.timezone.utc)), None)
+    begins = None if config is None or one.is_paused else next_at(config, one.name)
     last = opened.schedules.history(one.name, 1)
     return {
         "name": one.name,
@@ -275,9 +262,7 @@ def _data(opened: Store, one: Schedule) -> dict[str, Any]:
         "is_paused": one.is_paused,
         "added_at": one.added_at.isoformat(),
         "config_path": one.config_path,
-        "next_at": None
-        if config is None or due is None or one.is_paused
-        else begins_at(config, one.name, due).isoformat(),
+        "next_at": begins and begins.isoformat(),
         "last": _firing_data(last[0]) if last else None,
     }
 
