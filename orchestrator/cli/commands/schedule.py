@@ -61,9 +61,8 @@ def add(
     with open_store(url) as opened:
         is_replaced = opened.schedules.put(new)
     begins = next_at(loaded.config.schedule, word)
-    print(
-        f"{word}: {'replaced' if is_replaced else 'added'}; next: {_local(None if begins is None else begins.isoformat())}"
-    )
+    when = _local(None if begins is None else begins.isoformat())
+    print(f"{word}: {'replaced' if is_replaced else 'added'}; next: {when}")
     print(f"  it runs while this runs: muster schedule start --store {url}")
 
 
