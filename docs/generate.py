@@ -352,6 +352,8 @@ _STORED: Final = {
     "runs.simulated": "1 where the figures are invented.",
     "runs.muster_version": "Of the head.",
     "runs.rerun_of": "The run that it repeats; `NULL` for most.",
+    "live.run_id": "A run that goes on; of one that was killed a row may stay, and counts for nothing.",
+    "live.state": "JSON: what each device is doing, as the head said last, once a second at most.",
     "environments.hash": "SHA-256 of the JSON.",
     "environments.json": "The facts, as JSON: see [environment facts](environment-facts.md).",
     "cases.id": "",

@@ -12,7 +12,7 @@ from workers import codec
 if TYPE_CHECKING:
     import datetime
 
-    from workers.protocol import Case, Environment, Result, Verdict, Workload
+    from workers.protocol import Case, Device, Environment, Result, Verdict, Workload
 
 
 #: A word that always means the newest run, and so is the name of none.
@@ -277,6 +277,107 @@ class NoiseFloor:
     between_sd: float
     #: Pooled robust standard deviation of the steps within a process, as a share of the mean.
     within_sd: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveDevice:
+    """What a device of a run that goes on is doing."""
+
+    id: str
+    host: str
+    #: The maker's name.
+    name: str
+    #: ``measuring``, ``starting``, ``waiting``, ``preparing``, ``queued``, ``away``, ``done``, ``lost``.
+    activity: str
+    #: Cases of this device: with a verdict, without a figure among them, and all.
+    done: int = 0
+    failed: int = 0
+    total: int = 0
+    #: The case that it is busy with, on one short line, and which attempt of it; ``None`` where it is not.
+    case: str | None = None
+    attempt: int | None = None
+    #: In words: ``warming up``, or whom it waits for, or why it is away.
+    doing: str | None = None
+    #: Counted steps so far, and at most.
+    step: int | None = None
+    max_steps: int | None = None
+    last_ms: float | None = None
+    #: Degrees Celsius and watts, as telemetry read them last.
+    temperature_c: float | None = None
+    power_w: float | None = None
+    #: Seconds until its case will have ended.
+    left_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveFailure:
+    """A case that ended without a figure, or with a doubtful one, while the run goes on."""
+
+    device_id: str
+    case: str
+    verdict: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveRun:
+    """Where a run that goes on is, as its head said last."""
+
+    run_id: str
+    name: str
+    simulated: bool
+    #: When it was said; with time zone, UTC, ISO 8601.
+    at: str
+    elapsed_s: float
+    #: Seconds until its end; ``None`` where nobody knows.
+    left_s: float | None
+    #: Cases with a verdict, without a figure among them, and all.
+    done: int
+    failed: int
+    total: int
+    #: What goes on around the cases, in words.
+    stages: tuple[str, ...] = ()
+    #: Hosts that give no sign of life.
+    silent: tuple[str, ...] = ()
+    #: In the plan's order.
+    devices: tuple[LiveDevice, ...] = ()
+    #: The latest ones, newest first.
+    failures: tuple[LiveFailure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceSeen:
+    """A device, and when a run of this store last had it."""
+
+    device: Device
+    run_id: str
+    #: When that run began; with time zone, UTC.
+    at: datetime.datetime
+    #: How its last case there ended; ``None`` while it goes on.
+    verdict: Verdict | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """A workload on a device of which there are figures."""
+
+    #: The latest case with one.
+    case: Case
+    #: Runs that have one.
+    runs: int
+    #: When the latest of them began; with time zone, UTC.
+    last_at: datetime.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """What one run has of a workload on a device."""
+
+    run_id: str
+    #: With time zone, UTC.
+    created_at: datetime.datetime
+    cases: tuple[CaseResult, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -513,7 +513,7 @@ class DeviceAgent:
                 return asked
             line = child.next_line(story.deadline)
             if isinstance(line, bytes):
-                self._tell(story, line)
+                self._publish(_with_readings(story.observe(line, at=time.monotonic()), recorder))
                 if recorder is not None:
                     recorder.entered(story.phase)
                 if story.broken is not None:
@@ -531,6 +531,16 @@ class DeviceAgent:
     def _publish(self, events: Sequence[AgentEvent]) -> None:
         for event in events:
             self._news.publish(event)
+
+
+def _with_readings(events: Sequence[AgentEvent], recorder: Recorder | None) -> Sequence[AgentEvent]:
+    """Return the events, progress with what telemetry read last of the device."""
+    if recorder is None or not any(isinstance(event, Progress) for event in events):
+        return events
+    heat, power = recorder.latest("gpu.temperature_c", "cpu.temperature_c"), recorder.latest("gpu.power_w")
+    return [
+        replace(event, temperature_c=heat, power_w=power) if isinstance(event, Progress) else event for event in events
+    ]
 
 
 def _group_of(request: AttemptRequest) -> str | None:

@@ -421,6 +421,9 @@ class Progress:
     step: int
     max_steps: int
     last_ms: float | None = None
+    #: What telemetry read last of the device: degrees Celsius, watts; ``None`` where it does not tell.
+    temperature_c: float | None = field(default=None, metadata=UNSAID)
+    power_w: float | None = field(default=None, metadata=UNSAID)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

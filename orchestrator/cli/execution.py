@@ -17,6 +17,7 @@ from orchestrator.cli.engines import engine_for, settings_of
 from orchestrator.cli.going_on import refuse_changes, refuse_moved
 from orchestrator.cli.keeping import Keeping
 from orchestrator.cli.preparation import examine_through, reaching, simulated
+from orchestrator.cli.progress.broadcast import Broadcast
 from orchestrator.cli.signals import Signals
 from orchestrator.diagnosis import is_fresh
 from orchestrator.errors import ExitCode, StoreError, UsageError
@@ -233,8 +234,10 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
     config, view = order.loaded.config, job.view
     earlier = {} if order.resumes is None else {result.case.key: result for result in order.resumes.cases}
     estimates = _estimates(order, plan, store)
-    view.expect(plan.runnable, estimates=estimates, concurrency=config.policy.host_concurrency)
-    with Signals(stopper, view.say) as signals:
+    concurrency = config.policy.host_concurrency
+    view.expect(plan.runnable, estimates=estimates, concurrency=concurrency)
+    with Broadcast(store, new) as broadcast, Signals(stopper, view.say) as signals:
+        broadcast.expect(plan.runnable, estimates=estimates, concurrency=concurrency)
         async with engine_for(new.id, config, job.cluster, plan.devices, view.say) as engine:
             signals.install()
             clock.lap("start the engine")
@@ -246,7 +249,7 @@ async def _run_cases(job: _Job) -> tuple[Outcome, bool]:
                 settings=settings_of(config, simulated=engine.simulated),
                 engine=engine,
                 recorder=Keeping(store, config.limits, simulated=order.simulate),
-                listeners=(view,),
+                listeners=(view, broadcast),
                 stopper=stopper,
                 earlier=earlier,
                 judge=functools.partial(_judged, config.quality),

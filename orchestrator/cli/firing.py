@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli.execution import Order, execute, new_run_id
 from orchestrator.cli.preparation import examine
-from orchestrator.cli.scheduling import loaded_of
 from orchestrator.config.overrides import from_typed
 from orchestrator.errors import ExitCode, MusterError, RunNotFoundError, UsageError
 from orchestrator.results import FiringState, RunState
 from orchestrator.schedules.notices import OK, Ended, document, is_told
 from orchestrator.schedules.retention import old_runs
 from orchestrator.schedules.service import BUSY, holder_of
+from orchestrator.schedules.state import loaded_of
 from orchestrator.schedules.telling import tell
 from orchestrator.store import open_store
 
@@ -153,7 +153,7 @@ class _Turn:
     def _compared(self, ended: Ended, run: Run, loaded: Loaded, earlier: Sequence[Firing]) -> Ended:
         """Hold the run against the schedule's baseline, or its last good run."""
         from orchestrator.analysis.comparison import compare
-        from orchestrator.cli.sides import BASELINE, floors_of, side
+        from orchestrator.store.sides import BASELINE, floors_of, side
 
         schedule = loaded.config.schedule
         name = None if schedule is None else schedule.baseline

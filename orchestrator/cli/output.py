@@ -74,23 +74,6 @@ def table_of(
     )
 
 
-def report_of(run: Run) -> ReportConfig:
-    """Return what a run's config asks of its table."""
-    from orchestrator.config.load import load_text
-    from orchestrator.config.overrides import from_typed
-    from orchestrator.config.schema import ReportConfig
-    from orchestrator.errors import ConfigError
-
-    sets, _ = from_typed(run.overrides)
-    # Read as a simulation would, so that a run whose config this version could not carry out can still be shown.
-    try:
-        return load_text(run.config_text, run.config_path, overrides=sets, simulate=True).config.report
-    except ConfigError:
-        if run.imported is None:
-            raise
-        return ReportConfig()  # another lab's muster may be a newer one
-
-
 def seconds(value: float) -> str:
     """Return a duration for people: ``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
     whole = round(value)

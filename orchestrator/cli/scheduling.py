@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import json
 import signal
 import subprocess
@@ -14,19 +13,15 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from orchestrator.config.load import load_text
-from orchestrator.config.overrides import from_typed
-from orchestrator.errors import ConfigError, ExitCode, StoreBusyError
-from orchestrator.schedules.calendar import begins_at, times
+from orchestrator.errors import ExitCode, StoreBusyError
 from orchestrator.schedules.service import LEADER, Scheduler
+from orchestrator.schedules.state import schedule_of
 from orchestrator.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.config.load import Loaded
-    from orchestrator.config.scheduling import ScheduleConfig
-    from orchestrator.results import Firing, Schedule
+    from orchestrator.results import Firing
     from orchestrator.store.repository import Store
 
 #: Seconds between two looks at the calendar, and at whether the other scheduler still leads.
@@ -82,32 +77,6 @@ def _led(store: Store, store_url: str, stop: threading.Event, log: Callable[...,
     except StoreBusyError as error:
         return error.message
     return None
-
-
-def loaded_of(schedule: Schedule) -> Loaded:
-    """Return a schedule's config as it was kept. Raises ConfigError where that is none any more."""
-    # The scheduler asks every second.
-    return _loaded(schedule.config_text, schedule.config_path, schedule.overrides, schedule.simulated)
-
-
-@functools.lru_cache(maxsize=1024)
-def _loaded(text: str, path: str, overrides: tuple[str, ...], simulated: bool) -> Loaded:
-    sets, _ = from_typed(overrides)
-    return load_text(text, path, overrides=sets, simulate=simulated)
-
-
-def schedule_of(schedule: Schedule) -> ScheduleConfig:
-    """Return when a schedule's runs begin. Raises ConfigError where its config, kept as it was, is none any more."""
-    config = loaded_of(schedule).config.schedule
-    if config is None:
-        raise ConfigError(f"{schedule.config_path}: it has no schedule")
-    return config
-
-
-def next_at(config: ScheduleConfig, name: str) -> datetime.datetime | None:
-    """Return when the next run begins, from now on; ``None`` where none does any more."""
-    due = next(times(config, datetime.datetime.now(datetime.timezone.utc)), None)
-    return None if due is None else begins_at(config, name, due)
 
 
 def fire_command(firing_id: int, store_url: str) -> list[str]:

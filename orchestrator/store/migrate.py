@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Every store version that this muster knows, oldest first. Kept here so that opening a current store need not read
 #: the steps, nor import Alembic.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 

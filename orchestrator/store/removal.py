@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, RUNS, SAMPLES
+from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, LIVE, RUNS, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ def remove(connection: Connection, run_ids: Sequence[str]) -> int:
         connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.case_id.in_(cases)))
         connection.execute(delete(LATE_RESULTS).where(LATE_RESULTS.c.case_id.in_(cases)))
         connection.execute(delete(CASES).where(CASES.c.run_id == run_id))
+        connection.execute(delete(LIVE).where(LIVE.c.run_id == run_id))
         removed += connection.execute(delete(RUNS).where(RUNS.c.id == run_id)).rowcount
     if removed:
         in_use = select(ATTEMPTS.c.environment_hash)

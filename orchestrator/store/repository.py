@@ -13,12 +13,12 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orchestrator.errors import RunNotFoundError, StoreError
-from orchestrator.results import LATEST, Attempt, Baseline, RunState
-from orchestrator.store import baselines, noise_floors, removal, rows, sqlite
+from orchestrator.results import LATEST, Attempt, Baseline, LiveRun, Past, RunState
+from orchestrator.store import baselines, histories, noise_floors, removal, rows, sqlite
 from orchestrator.store.lock import this_process
 from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures
 from orchestrator.store.schedules import ScheduleBook
-from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, QUARANTINES, RUNS, SAMPLES
+from orchestrator.store.tables import ATTEMPTS, CASES, ENVIRONMENTS, LATE_RESULTS, LIVE, QUARANTINES, RUNS, SAMPLES
 from orchestrator.store.translation import corrupt, gone, store_error
 from workers import codec
 
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Engine
 
-    from orchestrator.results import CaseResult, Imported, NewRun, NoiseFloor, Pace, Quarantine, Run, RunSummary
+    from orchestrator.results import (
+        CaseResult,
+        DeviceSeen,
+        History,
+        Imported,
+        NewRun,
+        NoiseFloor,
+        Pace,
+        Quarantine,
+        Run,
+        RunSummary,
+    )
     from orchestrator.store.location import Presence
     from orchestrator.store.lock import WriterLock
     from workers.protocol import Case, Result, Verdict, Workload
@@ -209,6 +220,47 @@ class Store:
         with self._writing() as connection:
             return baselines.remove(connection, name)
 
+    def put_live(self, state: LiveRun) -> None:
+        """Keep where a run that goes on is, in place of what was said of it before."""
+        values = {"state": codec.to_json(state)}
+        with self._writing() as connection:
+            is_this = LIVE.c.run_id == state.run_id
+            if connection.execute(update(LIVE).where(is_this).values(values)).rowcount != 1:
+                connection.execute(insert(LIVE).values(run_id=state.run_id, **values))
+
+    def drop_live(self, run_id: str) -> None:
+        """Forget where a run was, for it has ended; also of those whose heads were killed."""
+        at_work = self._running_ids() - {run_id}
+        with self._writing() as connection:
+            connection.execute(delete(LIVE).where(LIVE.c.run_id.not_in(at_work)))
+
+    def live(self) -> tuple[LiveRun, ...]:
+        """Return where the runs are that somebody is at work on now, by id."""
+        before = self._running_ids()
+        with self._reading() as connection:
+            found = connection.execute(select(LIVE).order_by(LIVE.c.run_id)).all()
+            return tuple(codec.from_json(LiveRun, row.state) for row in found if row.run_id in before)
+
+    def devices_seen(self, *, simulated: bool) -> tuple[DeviceSeen, ...]:
+        """Return every device that a run of this store had a case for, as it was last, by id."""
+        with self._reading() as connection:
+            return histories.devices(connection, simulated=simulated)
+
+    def histories(self, *, simulated: bool) -> tuple[History, ...]:
+        """Return each workload on each device of which there is a figure; of this store's own runs."""
+        with self._reading() as connection:
+            return histories.every(connection, simulated=simulated)
+
+    def past(self, device_id: str, workload: Workload, last: int, *, simulated: bool) -> tuple[Past, ...]:
+        """Return what the last runs with a figure have of a workload on a device, oldest first."""
+        with self._reading() as connection:
+            found = histories.runs_of(connection, device_id, workload, last, simulated=simulated)
+            return tuple(
+                Past(run_id=run_id, created_at=at, cases=self._cases_where(connection, wanted))
+                for run_id, at in found
+                for wanted in [histories.cases_of(run_id, device_id, workload)]
+            )
+
     @property
     def schedules(self) -> ScheduleBook:
         """The schedules, and their times."""
@@ -328,9 +380,12 @@ class Store:
         return RunNotFoundError(f"{self.place}: {what}", remedy=remedy)
 
     def _case_results(self, connection: Connection, run_id: str) -> tuple[CaseResult, ...]:
-        attempts = self._attempts(connection, CASES.c.run_id == run_id)
-        late = self._late(connection, CASES.c.run_id == run_id)
-        found = connection.execute(select(CASES).where(CASES.c.run_id == run_id).order_by(CASES.c.position))
+        return self._cases_where(connection, CASES.c.run_id == run_id)
+
+    def _cases_where(self, connection: Connection, condition: ColumnElement[bool]) -> tuple[CaseResult, ...]:
+        attempts = self._attempts(connection, condition)
+        late = self._late(connection, condition)
+        found = connection.execute(select(CASES).where(condition).order_by(CASES.c.run_id, CASES.c.position))
         read = rows.Reader()
         return tuple(rows.case_result(read, row, tuple(attempts[row.id]), tuple(late[row.id])) for row in found)
 

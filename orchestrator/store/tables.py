@@ -224,6 +224,15 @@ BASELINES: Final = Table(
     Column("set_at", UtcDateTime, nullable=False),
 )
 
+#: Where each run that goes on is, as its head said last; of a head that was killed a row stays, and counts for nothing.
+LIVE: Final = Table(
+    "live",
+    METADATA,
+    Column("run_id", String, primary_key=True),
+    # JSON.
+    Column("state", Text, nullable=False),
+)
+
 #: How far apart figures of one case in fresh processes lie on a device, as measured; the newest one counts.
 NOISE_FLOORS: Final = Table(
     "noise_floors",

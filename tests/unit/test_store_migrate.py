@@ -101,7 +101,7 @@ def test_foreign_keys_hold(migrated: sqlalchemy.Connection) -> None:
 NEXT_STEP = """
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision = "0008", "0007"
+revision, down_revision = "0009", "0008"
 def upgrade():
     with op.batch_alter_table("runs") as runs:
         runs.add_column(sa.Column("colour", sa.String, nullable=False, server_default="red"))
@@ -113,10 +113,10 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The muster of tomorrow, which knows one more step; returns the file of that step."""
     folder = tmp_path / "100% of the steps"
     shutil.copytree(migrate.MIGRATIONS, folder)
-    step = folder / "versions" / "0008_colour.py"
+    step = folder / "versions" / "0009_colour.py"
     step.write_text(NEXT_STEP)
     monkeypatch.setattr(migrate, "MIGRATIONS", folder)
-    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "0008"))
+    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "0009"))
     return step
 
 
@@ -141,7 +141,7 @@ def test_an_older_store_is_migrated_when_it_is_opened(older: Path, next_version:
     with open_store(f"sqlite:///{older}", create=create) as store:
         assert store.run("latest").cases[0].result == a_result()
     assert answer(older, "SELECT colour FROM runs") == "red"
-    assert answer(older, "SELECT version_num FROM alembic_version") == "0008"
+    assert answer(older, "SELECT version_num FROM alembic_version") == "0009"
 
 
 def test_a_step_that_fails_leaves_the_older_store_as_it_was(
@@ -160,7 +160,7 @@ def test_an_older_store_is_not_migrated_while_a_run_uses_it(older: Path, next_ve
         pytest.raises(StoreBusyError, match=r"run 7f3a01 .* is using this store"),
     ):
         open_store(f"sqlite:///{older}", create=False)
-    assert answer(older, "SELECT version_num FROM alembic_version") == "0007"
+    assert answer(older, "SELECT version_num FROM alembic_version") == "0008"
 
 
 #: Columns of runs, cases and attempts that the first version had not.

@@ -173,7 +173,7 @@ def test_a_run_as_a_picture(
     kept: Path, arguments: list[str], file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What these runs were made of is no config: the table's references are the default's.
-    monkeypatch.setattr("orchestrator.cli.output.report_of", lambda run: ReportConfig())
+    monkeypatch.setattr("orchestrator.report.asked.report_of", lambda run: ReportConfig())
     assert call(["plot", *arguments]) == ExitCode.OK
     assert capsys.readouterr().err == f"{file}\n"
     assert (kept / file).stat().st_size > 1000

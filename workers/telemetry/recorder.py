@@ -87,6 +87,12 @@ class Recorder:
         elif phase is Phase.PEAK:
             self.steps_end()
 
+    def latest(self, *names: str) -> float | None:
+        """Return what was read last under the first of these names that has a value."""
+        with self._changed:
+            reading = self._readings[-1] if self._readings else {}
+        return next((value for name in names if (value := reading.get(name)) is not None), None)
+
     def stop(self) -> Telemetry:
         """End the thread and return what was read; what a gauge that hangs did not give is not in it."""
         self.steps_end()

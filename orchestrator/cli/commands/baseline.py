@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    from orchestrator.results import Baseline
+    pass
 
 Name = Annotated[
     str,
@@ -29,6 +29,7 @@ def set_(
 
     from orchestrator.cli.output import print_data
     from orchestrator.errors import UsageError
+    from orchestrator.report.listings import baseline_data
     from orchestrator.results import LATEST
     from orchestrator.store import open_store
 
@@ -39,7 +40,7 @@ def set_(
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         kept = opened.set_baseline(name, run, datetime.datetime.now(datetime.timezone.utc))
     if json:
-        print_data(_data(kept))
+        print_data(baseline_data(kept))
         return
     print(f"{kept.name}: run {kept.run_id}")
 
@@ -48,12 +49,13 @@ def set_(
 def list_(store: options.StoreUrl = None, json: options.Json = False) -> None:
     """List the baselines, and the runs that they stand for."""
     from orchestrator.cli.output import print_data
+    from orchestrator.report.listings import baseline_data
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         found = opened.baselines()
     if json:
-        print_data([_data(one) for one in found])
+        print_data([baseline_data(one) for one in found])
         return
     for one in found:
         print(f"{one.name}  run {one.run_id}  set {one.set_at.astimezone():%Y-%m-%d %H:%M}")
@@ -72,7 +74,3 @@ def rm(name: Name, store: options.StoreUrl = None) -> None:
             there = ", ".join(one.name for one in opened.baselines())
             raise UsageError(f"there is no baseline {name!r}", remedy=f"there are: {there or 'none'}")
     print(f"{name}: forgotten; its run is still there")
-
-
-def _data(one: Baseline) -> dict[str, object]:
-    return {"name": one.name, "run_id": one.run_id, "set_at": one.set_at.isoformat()}

@@ -40,8 +40,9 @@ def compare(
     """Hold a run against another, or against a baseline; exit code 1 for a regression."""
     from orchestrator.analysis.comparison import compare as compare_runs
     from orchestrator.analysis.explanation import explain
-    from orchestrator.cli.sides import refuse_mixture, sides
+    from orchestrator.cli.sides import sides
     from orchestrator.report.comparison import comparison_table
+    from orchestrator.store.sides import refuse_mixture
 
     limit = None if threshold is None else _share(threshold)
     old, new = sides(store or options.DEFAULT_STORE, before, after)

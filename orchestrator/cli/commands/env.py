@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    from orchestrator.report.environments import TakenIn
+    pass
 
 
 def env(
@@ -26,6 +26,7 @@ def env(
     from orchestrator.cli.sides import sides
     from orchestrator.errors import UsageError
     from orchestrator.report.environments import environments, environments_table
+    from orchestrator.report.listings import environment_data
 
     (shown,) = sides(store or options.DEFAULT_STORE, name)
     run = shown.run
@@ -35,14 +36,6 @@ def env(
         of = "" if device is None else f" of {device}"
         raise UsageError(f"run {run.id} kept no environment{of}", remedy=f"its devices: {there or 'none'}")
     if json:
-        print_data({"run_id": run.id, "environments": [_data(each) for each in found]})
+        print_data({"run_id": run.id, "environments": [environment_data(each) for each in found]})
         return
     print_table(environments_table(run, found), form=form)
-
-
-def _data(taken_in: TakenIn) -> dict[str, object]:
-    return {
-        "hash": taken_in.hash,
-        "devices": list(taken_in.device_ids),
-        "facts": {name: {"value": fact.value, "reason": fact.reason} for name, fact in taken_in.environment.facts},
-    }

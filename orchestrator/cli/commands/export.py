@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from orchestrator.cli import options
-
-if TYPE_CHECKING:
-    from orchestrator.results import NoiseFloor, Run
 
 #: What a file's ending asks for.
 FORMS: Final = {".zip": "bundle", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -41,6 +38,7 @@ def export(
 ) -> None:
     """Write a run as a file: a bundle that another muster checks and takes in, or data for other programs."""
     from orchestrator.bundle.archive import SUFFIX
+    from orchestrator.bundle.forms import run_as
     from orchestrator.cli.files import deliver
     from orchestrator.cli.sides import sides
 
@@ -51,7 +49,7 @@ def export(
 
         run, floors = without_names(run, floors)
     path = output or Path(f"{run.id}{SUFFIX}")
-    data = _data(run, floors, _form_of(path), is_anonymous=anonymous)
+    data = run_as(_form_of(path), run, floors, is_anonymous=anonymous)
     deliver(data, path, f": run {run.id}, {len(data)} bytes")
 
 
@@ -68,21 +66,3 @@ def _form_of(path: Path) -> str:
             remedy=f"such as {path.stem or 'lab'}.muster.zip",
         )
     return form
-
-
-def _data(run: Run, floors: tuple[NoiseFloor, ...], form: str, *, is_anonymous: bool) -> bytes:
-    if form == "bundle":
-        from orchestrator.analysis import references
-        from orchestrator.bundle.archive import packed
-        from orchestrator.cli.output import report_of
-        from orchestrator.report.page.render import render_page
-
-        page = render_page(run, references=references.load(report_of(run).references), floors=floors)
-        return packed(run, page, floors, is_anonymous=is_anonymous)
-    if form == "json":
-        from orchestrator.bundle.document import document_of, written
-
-        return written(document_of(run, floors)).encode()
-    from orchestrator.bundle.samples import as_csv, as_parquet
-
-    return as_parquet(run) if form == "parquet" else as_csv(run).encode("utf-8", "backslashreplace")

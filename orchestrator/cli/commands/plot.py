@@ -80,7 +80,7 @@ def _figure(run: Run, kind: Kind) -> Figure:
 
         return samples(_one_case(run))
     from orchestrator.analysis import references
-    from orchestrator.cli.output import report_of
+    from orchestrator.report.asked import report_of
     from orchestrator.report.plots.bars import bars
 
     return bars(run, references.load(report_of(run).references))

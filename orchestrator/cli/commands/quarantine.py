@@ -27,12 +27,13 @@ quarantine = typer.Typer(
 def list_(store: options.StoreUrl = None, json: options.Json = False) -> None:
     """List what is put aside now: since and until when, and why."""
     from orchestrator.cli.output import print_data
+    from orchestrator.report.listings import quarantine_data
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         found = _put_aside(opened)
     if json:
-        print_data([_data(one, simulated=simulated) for one, simulated in found])
+        print_data([quarantine_data(one, simulated=simulated) for one, simulated in found])
         return
     for one, simulated in found:
         print(_line(one, simulated=simulated))
@@ -45,6 +46,7 @@ def release(target: Target, store: options.StoreUrl = None, json: options.Json =
     """Let a device or a host have cases again, from the next run on."""
     from orchestrator.cli.output import print_data
     from orchestrator.errors import UsageError
+    from orchestrator.report.listings import quarantine_data
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
@@ -56,7 +58,7 @@ def release(target: Target, store: options.StoreUrl = None, json: options.Json =
         for one, simulated in released:
             opened.release(one.target, simulated=simulated)
     if json:
-        print_data([_data(one, simulated=simulated) for one, simulated in released])
+        print_data([quarantine_data(one, simulated=simulated) for one, simulated in released])
         return
     for one, _ in released:
         print(f"{one.target}: released; it was put aside until {_clock_time(one.until)}")
@@ -79,15 +81,3 @@ def _line(one: Quarantine, *, simulated: bool) -> str:
 def _clock_time(when: datetime.datetime) -> str:
     """Return a time as this machine's wall clock shows it."""
     return when.astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _data(one: Quarantine, *, simulated: bool) -> dict[str, object]:
-    return {
-        "target": one.target,
-        "since": one.since.isoformat(),
-        "until": one.until.isoformat(),
-        "failures": one.failures,
-        "reason": one.reason,
-        "run_id": one.run_id,
-        "simulated": simulated,
-    }

@@ -18,12 +18,10 @@ def report(
     store: options.StoreUrl = None,
 ) -> None:
     """Write a run as one page of HTML that needs nothing else: table, pictures, environments, config."""
-    from orchestrator.analysis import references
+    from orchestrator.bundle.forms import page_of
     from orchestrator.cli.files import deliver
-    from orchestrator.cli.output import report_of
     from orchestrator.cli.sides import sides
-    from orchestrator.report.page.render import render_page
 
     (shown,) = sides(store or options.DEFAULT_STORE, name)
-    page = render_page(shown.run, references=references.load(report_of(shown.run).references), floors=shown.floors)
+    page = page_of(shown.run, shown.floors)
     deliver(page.encode("utf-8", "backslashreplace"), output)

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 def runs(store: options.StoreUrl = None, json: options.Json = False) -> None:
     """List past runs, the newest first."""
     from orchestrator.cli.output import print_data
+    from orchestrator.report.listings import run_data
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         found = opened.runs()
     if json:
-        print_data([_data(summary) for summary in found])
+        print_data([run_data(summary) for summary in found])
         return
     for summary in found:
         print(_line(summary))
@@ -37,19 +38,3 @@ def _line(summary: RunSummary) -> str:
     name = printable(summary.name)
     scheduled = f"  by schedule {summary.schedule}" if summary.schedule else ""
     return f"{summary.id}  {when}  {summary.state.value:<11}  {figures}  {name}{again}{scheduled}{simulated}{imported}"
-
-
-def _data(summary: RunSummary) -> dict[str, object]:
-    return {
-        "id": summary.id,
-        "name": summary.name,
-        "created_at": summary.created_at.isoformat(),
-        "finished_at": summary.finished_at.isoformat() if summary.finished_at else None,
-        "state": summary.state.value,
-        "simulated": summary.simulated,
-        "cases": summary.cases,
-        "figures": summary.figures,
-        "rerun_of": summary.rerun_of,
-        "imported_from": summary.imported and summary.imported.source,
-        "schedule": summary.schedule,
-    }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    from orchestrator.results import Schedule
-    from orchestrator.store.repository import Store
+    from orchestrator.schedules.state import FiringData
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 
@@ -33,11 +32,11 @@ def add(
     import re
     from pathlib import Path
 
-    from orchestrator.cli.scheduling import next_at
     from orchestrator.config.load import load_config
     from orchestrator.config.overrides import as_typed
     from orchestrator.errors import UsageError
     from orchestrator.results import Schedule
+    from orchestrator.schedules.state import next_at
     from orchestrator.store import open_store
 
     loaded = load_config(config, overrides=overrides or (), simulate=simulate)
@@ -70,10 +69,11 @@ def add(
 def list_(store: options.StoreUrl = None, json: options.Json = False) -> None:
     """List the schedules: when each runs next, and what came of the last time."""
     from orchestrator.cli.output import print_data
+    from orchestrator.schedules.state import schedule_data
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        found = [_data(opened, each) for each in opened.schedules.every()]
+        found = [schedule_data(opened.schedules, each) for each in opened.schedules.every()]
     if json:
         print_data(found)
         return
@@ -96,11 +96,12 @@ def history(
 ) -> None:
     """Show a schedule's latest times, and what came of each."""
     from orchestrator.cli.output import print_data
+    from orchestrator.schedules.state import firing_data, require
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        _require(opened, name)
-        found = [_firing_data(each) for each in opened.schedules.history(name, most)]
+        require(opened.schedules, name)
+        found = [firing_data(each) for each in opened.schedules.history(name, most)]
     if json:
         print_data(found)
         return
@@ -117,10 +118,11 @@ def history(
 @schedule.command()
 def remove(name: Name, store: options.StoreUrl = None) -> None:
     """Forget a schedule; its runs stay."""
+    from orchestrator.schedules.state import require
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        _require(opened, name)
+        require(opened.schedules, name)
         opened.schedules.remove(name)
     print(f"{name}: removed; its runs are still there")
 
@@ -143,10 +145,11 @@ def run_now(name: Name, store: options.StoreUrl = None) -> None:
     import datetime
 
     from orchestrator.schedules.service import LEADER
+    from orchestrator.schedules.state import require
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        _require(opened, name)
+        require(opened.schedules, name)
         opened.schedules.ask(name, datetime.datetime.now(datetime.timezone.utc))
         is_led = LEADER in opened.at_work()
     print(f"{name}: a run begins as soon as the scheduler sees it")
@@ -172,7 +175,7 @@ def install(
     import sys
     from pathlib import Path
 
-    from orchestrator.cli.scheduling import schedule_of
+    from orchestrator.schedules.state import schedule_of
     from orchestrator.schedules.units import UNIT_NAME, cron_job, cron_line, systemd_unit
     from orchestrator.store import open_store
 
@@ -211,23 +214,13 @@ def fire(
 
 
 def _pause(name: str, store: str | None, *, is_paused: bool) -> None:
+    from orchestrator.schedules.state import require
     from orchestrator.store import open_store
 
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
-        _require(opened, name)
+        require(opened.schedules, name)
         opened.schedules.pause(name, is_paused)
     print(f"{name}: {'paused' if is_paused else 'runs again from its next time on'}")
-
-
-def _require(opened: Store, name: str) -> Schedule:
-    from orchestrator.errors import UsageError
-
-    every = opened.schedules.every()
-    found = next((each for each in every if each.name == name), None)
-    if found is None:
-        there = ", ".join(each.name for each in every)
-        raise UsageError(f"there is no schedule {name!r}", remedy=f"there are: {there or 'none'}")
-    return found
 
 
 def _local(text: str | None) -> str:
@@ -237,44 +230,7 @@ def _local(text: str | None) -> str:
     return "never" if text is None else f"{datetime.datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M %Z}"
 
 
-def _last(last: dict[str, Any] | None) -> str:
+def _last(last: FiringData | None) -> str:
     if last is None:
         return "not run yet"
     return f"last {_local(last['due_at'])}: {last['outcome'] or last['state']}"
-
-
-def _data(opened: Store, one: Schedule) -> dict[str, Any]:
-    from orchestrator.cli.scheduling import next_at, schedule_of
-    from orchestrator.errors import MusterError
-
-    try:
-        config, problem = schedule_of(one), None
-    except MusterError as error:
-        config, problem = None, error.message
-    begins = None if config is None or one.is_paused else next_at(config, one.name)
-    last = opened.schedules.history(one.name, 1)
-    return {
-        "name": one.name,
-        "cron": config and config.cron,
-        "timezone": config and config.timezone,
-        "problem": problem,
-        "is_paused": one.is_paused,
-        "added_at": one.added_at.isoformat(),
-        "config_path": one.config_path,
-        "next_at": begins and begins.isoformat(),
-        "last": _firing_data(last[0]) if last else None,
-    }
-
-
-def _firing_data(firing: Any) -> dict[str, Any]:
-    return {
-        "due_at": firing.due_at.isoformat(),
-        "cause": firing.cause.value,
-        "state": firing.state.value,
-        "outcome": firing.outcome,
-        "reason": firing.reason,
-        "run_id": firing.run_id,
-        "began_at": firing.began_at and firing.began_at.isoformat(),
-        "ended_at": firing.ended_at and firing.ended_at.isoformat(),
-        "told": list(firing.told),
-    }

@@ -26,9 +26,11 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Print the table of a run."""
-    from orchestrator.cli.output import print_run, print_table, report_of
-    from orchestrator.cli.sides import refuse_mixture, sides
+    from orchestrator.cli.output import print_run, print_table
+    from orchestrator.cli.sides import sides
+    from orchestrator.report.asked import report_of
     from orchestrator.report.attempts import attempts_table
+    from orchestrator.store.sides import refuse_mixture
 
     store_url = store or options.DEFAULT_STORE
     shown, *others = sides(store_url, name, *(beside or ()))

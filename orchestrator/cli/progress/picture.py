@@ -86,6 +86,8 @@ class Attempted:
     #: In words: ``warming up``, or whom it waits for.
     doing: str
     last_ms: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
     #: ``None`` while no step is counted.
     steps: Steps | None = None
     #: True until the last step, when there is next to nothing left.
@@ -108,6 +110,9 @@ class Seen:
     reason: str | None = None
     #: It is being given up: cases of its end without having begun.
     is_down: bool = False
+    #: Of its cases: all, those with a verdict, and those among them without a figure.
+    total: int = 0
+    done: int = 0
     failed: int = 0
     pace: Pace = field(default_factory=Pace)
     #: Of the cases that it has not begun: seconds of those with an estimate, and how many have none.
@@ -164,6 +169,7 @@ class Picture:
             if case.device.id not in self.devices:
                 self.devices[case.device.id] = Seen(device=case.device)
                 self.counts[Activity.QUEUED] += 1
+            self.devices[case.device.id].total += 1
             self._queue(case)
 
     # --- what is to be seen ---
@@ -315,6 +321,7 @@ class Picture:
         active = seen.active
         active.doing = PHASE_TEXT[news.phase]
         active.last_ms = news.last_ms
+        active.temperature_c, active.power_w = news.temperature_c, news.power_w
         active.has_steps_to_come = news.phase is not Phase.PEAK
         if news.phase is Phase.MEASURE:
             now = self._clock()
@@ -342,6 +349,7 @@ class Picture:
         seen = self.devices[case.device.id]
         self._unqueue(case)
         self.done += 1
+        seen.done += 1
         if not news.verdict.has_figure:
             self.failed += 1
             seen.failed += 1

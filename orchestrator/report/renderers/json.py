@@ -29,34 +29,93 @@ The shape, at ``schema_version`` 1; keys are only ever added within a version::
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from workers.codec import to_data
+from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
-    from orchestrator.report.table import Column, Row, Table
+    from orchestrator.report.table import Cell, Column, Row, Table
 
 FORMAT: Final = "json"
 
 SCHEMA_VERSION: Final = 1
 
 
+class ColumnData(TypedDict):
+    """One column."""
+
+    key: str
+    heading: str
+    unit: str | None
+
+
+class LinkData(TypedDict):
+    """Words of a cell that lead somewhere."""
+
+    text: str
+    url: str
+
+
+class CellData(TypedDict):
+    """One cell; without a value there is a verdict or a reason."""
+
+    text: str
+    value: str | int | float | None
+    sd: float | None
+    verdict: str | None
+    reason: str | None
+    links: list[LinkData]
+
+
+class RowData(TypedDict):
+    """One row; its cells by the columns' keys."""
+
+    kind: str
+    definition: dict[str, str | int | float | None]
+    cells: dict[str, CellData]
+
+
+class TableData(TypedDict):
+    """A table."""
+
+    schema_version: int
+    title: str
+    columns: list[ColumnData]
+    rows: list[RowData]
+    notes: list[str]
+
+
 def render(table: Table, *, width: int | None = None, color: bool = False) -> str:
     """Return the table as indented ASCII JSON; raises ValueError for NaN and infinities."""
     del width, color
-    data = {
+    return json.dumps(table_data(table), indent=2, allow_nan=False) + "\n"
+
+
+def table_data(table: Table) -> TableData:
+    """Return the table as data."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "title": table.title,
         "columns": [{"key": column.key, "heading": column.heading, "unit": column.unit} for column in table.columns],
         "rows": [_row(table.columns, row) for row in table.rows],
         "notes": list(table.notes),
     }
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
-def _row(columns: tuple[Column, ...], row: Row) -> dict[str, Any]:
+def _row(columns: tuple[Column, ...], row: Row) -> RowData:
     return {
         "kind": row.kind.value,
         "definition": dict(row.definition),
-        "cells": {column.key: to_data(cell) for column, cell in zip(columns, row.cells, strict=True)},
+        "cells": {column.key: _cell(cell) for column, cell in zip(columns, row.cells, strict=True)},
+    }
+
+
+def _cell(cell: Cell) -> CellData:
+    return {
+        "text": cell.text,
+        "value": cell.value,
+        "sd": cell.sd,
+        "verdict": None if cell.verdict is None else cell.verdict.value,
+        "reason": cell.reason,
+        "links": [{"text": link.text, "url": link.url} for link in cell.links],
     }
