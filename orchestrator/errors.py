@@ -5,7 +5,8 @@
     MusterError                 what is wrong, and what to type to mend it
     ├── UsageError              the command or its arguments are wrong                        exit 2
     │   ├── ConfigError         the config is wrong: every problem as file:line:column        exit 2
-    │   ├── RunNotFoundError    no run of that name in the store, or more than one            exit 2
+    │   ├── UnknownNameError    nothing is called so
+    │   │   └── RunNotFoundError  no run of that name in the store, or more than one          exit 2
     │   └── MissingFrameworkError  no host has a framework that the config asks for           exit 2
     ├── StoreError              the store cannot be opened, read or written                   exit 2
     │   ├── StoreVersionError   made by a newer muster
@@ -60,7 +61,11 @@ class ConfigError(UsageError):
     """The config is wrong; ``message`` holds every problem, one to a line."""
 
 
-class RunNotFoundError(UsageError):
+class UnknownNameError(UsageError):
+    """Nothing that was asked for is called so."""
+
+
+class RunNotFoundError(UnknownNameError):
     """No run answers to that name, or more than one does."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ORDER: Final = (
     "init", "check", "devices", "plan", "run", "runs", "show", "resume", "rerun", "compare", "baseline", "noise",
     "trend", "tune", "plot", "report", "export", "import_",
-    "schedule", "prune", "env", "models", "operations", "quarantine", "cluster",
+    "schedule", "serve", "prune", "env", "models", "operations", "quarantine", "cluster",
 )  # fmt: skip
 
 

@@ -6,10 +6,10 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cli.output import count
 from orchestrator.diagnosis import Level, worst
 from orchestrator.report.console import UNBOUNDED, drawing_console, drawn
 from orchestrator.report.printable import printable
+from orchestrator.report.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -59,34 +59,12 @@ def table_of(
     beside: Sequence[Run] = (),
 ) -> Table:
     """Return a run's table; raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find."""
-    # Here and not above: numpy comes with these, and `check` and `plan` have no use for it.
-    from orchestrator.analysis import references
-    from orchestrator.report.build import build_table
+    # Here and not above: numpy comes with this, and `check` and `plan` have no use for it.
+    from orchestrator.report.asked import table_as_asked
 
-    return build_table(
-        run,
-        references=references.load(report.references),
-        relative_to=report.relative_to,
-        wide=wide,
-        store=None if store == DEFAULT_STORE else store,
-        floors=floors,
-        beside=beside,
+    return table_as_asked(
+        run, report, wide=wide, store=None if store == DEFAULT_STORE else store, floors=floors, beside=beside
     )
-
-
-def seconds(value: float) -> str:
-    """Return a duration for people: ``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def count(number: int, what: str) -> str:
-    """Return ``1 case``, ``2 cases``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def width() -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cli.output import count
 from orchestrator.inventory import spans
 from orchestrator.report.console import drawing_console, drawn
 from orchestrator.report.printable import printable
+from orchestrator.report.words import count
 from workers.protocol import DeviceKind, Verdict
 
 if TYPE_CHECKING:

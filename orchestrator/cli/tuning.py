@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.halving import better_half, schedule
 from orchestrator.analysis.pooling import pooled
 from orchestrator.cli.execution import Order, execute
-from orchestrator.cli.output import count
 from orchestrator.cli.preparation import plan_with_estimates
 from orchestrator.config.load import load_config
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.report.tuning import Candidate, Tuned, group_of, measured_candidate
+from orchestrator.report.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a run's config asks of its table."""
+"""What a run's config asks of its table, and the table so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from orchestrator.config.schema import ReportConfig
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orchestrator.results import Run
+    from collections.abc import Sequence
+
+    from orchestrator.report.table import Table
+    from orchestrator.results import NoiseFloor, Run
 
 
 def report_of(run: Run) -> ReportConfig:
@@ -23,3 +26,31 @@ def report_of(run: Run) -> ReportConfig:
         if run.imported is None:
             raise
         return ReportConfig()  # another lab's muster may be a newer one
+
+
+def table_as_asked(
+    run: Run,
+    report: ReportConfig,
+    *,
+    wide: bool = False,
+    store: str | None = None,
+    floors: Sequence[NoiseFloor] = (),
+    beside: Sequence[Run] = (),
+) -> Table:
+    """Return a run's table; ``store`` is the URL that commands in its notes have to name, ``None`` for the default.
+
+    Raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find.
+    """
+    # Here and not above: numpy comes with these.
+    from orchestrator.analysis import references
+    from orchestrator.report.build import build_table
+
+    return build_table(
+        run,
+        references=references.load(report.references),
+        relative_to=report.relative_to,
+        wide=wide,
+        store=store,
+        floors=floors,
+        beside=beside,
+    )

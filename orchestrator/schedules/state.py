@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from orchestrator.config.load import load_text
 from orchestrator.config.overrides import from_typed
-from orchestrator.errors import ConfigError, MusterError, UsageError
+from orchestrator.errors import ConfigError, MusterError, UnknownNameError
 from orchestrator.schedules.calendar import begins_at, times
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ def next_at(config: ScheduleConfig, name: str) -> datetime.datetime | None:
 
 
 def require(book: ScheduleBook, name: str) -> Schedule:
-    """Return the schedule of that name; raises UsageError with those that there are."""
+    """Return the schedule of that name; raises UnknownNameError with those that there are."""
     every = book.every()
     found = next((each for each in every if each.name == name), None)
     if found is None:
         there = ", ".join(each.name for each in every)
-        raise UsageError(f"there is no schedule {name!r}", remedy=f"there are: {there or 'none'}")
+        raise UnknownNameError(f"there is no schedule {name!r}", remedy=f"there are: {there or 'none'}")
     return found
 
 

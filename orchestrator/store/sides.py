@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.results import NoiseFloor, Run
@@ -39,7 +39,7 @@ def side(store: Store, name: str) -> Side:
         return Side(run=run, name=f"baseline {wanted} (run {run.id})", floors=floors_of(store, run))
     if name.startswith(BASELINE):
         there = ", ".join(known) or "none yet: muster baseline set NAME RUN"
-        raise UsageError(f"there is no baseline {wanted!r}", remedy=f"there are: {there}")
+        raise UnknownNameError(f"there is no baseline {wanted!r}", remedy=f"there are: {there}")
     run = store.run(name)
     return Side(run=run, name=f"run {run.id}", floors=floors_of(store, run))
 

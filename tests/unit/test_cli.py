@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.app import call
-from orchestrator.cli.output import seconds
 from orchestrator.config.overrides import as_typed, from_typed
 from orchestrator.errors import ExitCode
+from orchestrator.report.words import seconds
 
 CONFIG = """\
 version: 1

@@ -65,7 +65,7 @@ def _examined(loaded: Loaded) -> tuple[Finding, ...]:
 
 
 def _show_config(config: Path, loaded: Loaded) -> None:
-    from orchestrator.cli.output import count
+    from orchestrator.report.words import count
 
     for note in loaded.notes:
         print(note)

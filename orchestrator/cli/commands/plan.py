@@ -36,7 +36,7 @@ def plan(
 
 
 def _lines(made: Plan) -> list[str]:
-    from orchestrator.cli.output import seconds
+    from orchestrator.report.words import seconds
     from orchestrator.report.workloads import in_place, in_words
 
     several = {planned.case.device.id for planned in made.cases if planned.case.process > 1}
@@ -73,7 +73,7 @@ def _why_not(planned: PlannedCase) -> str:
 
 
 def _total(made: Plan) -> str:
-    from orchestrator.cli.output import count, seconds
+    from orchestrator.report.words import count, seconds
 
     cases = f"{count(len(made.runnable), 'case')} on {count(len(made.devices), 'device')}"
     skipped = len(made.cases) - len(made.runnable)

@@ -32,9 +32,10 @@ def prune(
     """List the runs that retention lets go, and with --apply remove them; baselines and runs at work always stay."""
     import datetime
 
-    from orchestrator.cli.output import count, print_data
+    from orchestrator.cli.output import print_data
     from orchestrator.config.load import load_config
     from orchestrator.errors import UsageError
+    from orchestrator.report.words import count
     from orchestrator.schedules.retention import old_runs
     from orchestrator.store import open_store
 

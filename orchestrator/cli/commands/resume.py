@@ -25,9 +25,9 @@ def resume(
     from orchestrator.cli.ending import show_executed
     from orchestrator.cli.execution import Order, execute
     from orchestrator.cli.going_on import refuse_finished
-    from orchestrator.cli.output import count
     from orchestrator.config.load import load_text
     from orchestrator.config.overrides import from_typed
+    from orchestrator.report.words import count
     from orchestrator.store import open_store
 
     store_url = store or options.DEFAULT_STORE

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rich.cells import cell_len, set_cell_size
 
-from orchestrator.cli.output import count, seconds
 from orchestrator.cli.progress.news import Tone, label
 from orchestrator.cli.progress.picture import Activity
 from orchestrator.cli.progress.places import Places
 from orchestrator.report.printable import printable
+from orchestrator.report.words import count, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

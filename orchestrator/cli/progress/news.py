@@ -6,7 +6,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.cli.output import count
 from orchestrator.dispatch.messages import (
     CancelCase,
     CaseFinished,
@@ -25,6 +24,7 @@ from orchestrator.dispatch.messages import (
     StopRequested,
 )
 from orchestrator.report.printable import printable
+from orchestrator.report.words import count
 from orchestrator.report.workloads import in_place, unusual
 from workers import works
 from workers.protocol import Verdict

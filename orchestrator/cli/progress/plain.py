@@ -6,11 +6,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.output import count
 from orchestrator.cli.progress.news import Teller
 from orchestrator.cli.progress.picture import Picture
 from orchestrator.dispatch.settings import HostConcurrency
 from orchestrator.report.printable import printable
+from orchestrator.report.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

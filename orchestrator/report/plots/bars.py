@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
 from orchestrator.report.entries import measured, published
-from orchestrator.report.plots.style import PASSES, PUBLISHED, new_figure, tidy
+from orchestrator.report.plots.style import PASSES, PUBLISHED, ink, new_figure, tidy
 from orchestrator.report.table import RowKind
 from workers.protocol import Pass
 
@@ -52,7 +52,7 @@ def bars(run: Run, references: Sequence[Reference] = ()) -> Figure:
     for pass_ in passes:
         colour, hatch, *_ = PASSES[pass_]
         label = pass_.value.replace("_", "-")
-        axes.barh([0], [0], color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+        axes.barh([0], [0], color=colour, hatch=hatch, edgecolor=ink(), linewidth=0.6, label=label)
     axes.legend(frameon=False, loc="best")
     axes.set_title(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}", loc="left", fontsize=10)
     tidy(axes)
@@ -73,8 +73,8 @@ def _bar(axes: Axes, at: float, entry: Entry, pass_: Pass) -> None:
     error = _error(timing)
     is_published = entry.kind is RowKind.REFERENCE
     axes.barh(
-        at, timing.mean_ms, height=_BAR, color=PUBLISHED if is_published else colour, hatch=hatch, edgecolor="black",
-        linewidth=0.6, xerr=error, error_kw={"capsize": 2, "linewidth": 0.9},
+        at, timing.mean_ms, height=_BAR, color=PUBLISHED if is_published else colour, hatch=hatch, edgecolor=ink(),
+        linewidth=0.6, xerr=error, error_kw={"capsize": 2, "linewidth": 0.9, "ecolor": ink()},
     )  # fmt: skip
     word = f"{timing.mean_ms:.4g}"
     if timing.verdict is not None and timing.verdict.is_doubtful:

@@ -16,7 +16,7 @@ import numpy as np
 from orchestrator.analysis.pooling import pooled
 from orchestrator.analysis.statistics import effective_flops, middle, roof_flops, summarise
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import LINES, PASSES, new_figure, tidy
+from orchestrator.report.plots.style import PASSES, ink, line, new_figure, tidy
 from workers import works
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _draw(axes: Axes, roofs: Sequence[_Roof]) -> None:
     corners = [roof.flops / roof.bytes_per_s for roof in roofs]
     span = np.geomspace(min(*everything, *corners) / 3, max(*everything, *corners) * 3, 200)
     for number, roof in enumerate(roofs):
-        colour, _, style = LINES[number % len(LINES)]
+        colour, _, style = line(number)
         heights = [roof_flops(intensity, roof.flops, roof.bytes_per_s) / 1e12 for intensity in span]
         label = f"{roof.precision.value}: {roof.flops / 1e12:.3g} TFLOP/s, {roof.bytes_per_s / 1e9:.3g} GB/s"
         axes.plot(span, heights, color=colour, linestyle=style, label=label)
@@ -105,7 +105,7 @@ def _draw(axes: Axes, roofs: Sequence[_Roof]) -> None:
                 )
     for pass_ in dict.fromkeys(point.pass_ for roof in roofs for point in roof.points):
         label = pass_.value.replace("_", "-")
-        axes.plot([], [], marker=PASSES[pass_][2], color="black", linestyle="", fillstyle="none", label=label)
+        axes.plot([], [], marker=PASSES[pass_][2], color=ink(), linestyle="", fillstyle="none", label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("FLOP for each byte that must be moved")

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import new_figure, tidy
+from orchestrator.report.plots.style import faint, ink, new_figure, tidy
 from orchestrator.report.workloads import in_words
 from workers.protocol import DeviceKind
 
@@ -77,9 +77,9 @@ def _draw_steps(axes: Axes, result: Result) -> None:
     begin_s = warmup_s if seen is None or seen.measure_from_s is None else seen.measure_from_s
     warmup_at = [begin_s - warmup_s + at / 1e3 for at in accumulate(result.warmup_ms)]
     counted_at = [begin_s + at / 1e3 for at in accumulate(result.samples_ms)]
-    axes.plot(warmup_at, result.warmup_ms, "x", color="0.55", markersize=4, label="warm-up")
-    axes.plot(counted_at, result.samples_ms, ".", color="black", markersize=3, label="counted")
-    axes.axvspan(begin_s, begin_s + counted_s, color="0.94", zorder=0)
+    axes.plot(warmup_at, result.warmup_ms, "x", color=faint(0.55), markersize=4, label="warm-up")
+    axes.plot(counted_at, result.samples_ms, ".", color=ink(), markersize=3, label="counted")
+    axes.axvspan(begin_s, begin_s + counted_s, color=faint(0.94), zorder=0)
     # Warm-up steps may take many times as long: what is measured is to be seen.
     axes.set_ylim(0, 1.15 * max(result.samples_ms))
     axes.set_ylabel("step (ms)")
@@ -88,7 +88,7 @@ def _draw_steps(axes: Axes, result: Result) -> None:
 
 
 def _draw_series(axes: Axes, label: str, points: Sequence[tuple[float, float]]) -> None:
-    axes.plot(*zip(*points, strict=True), color="black", linewidth=1.0, drawstyle="steps-pre")
+    axes.plot(*zip(*points, strict=True), color=ink(), linewidth=1.0, drawstyle="steps-pre")
     axes.set_ylabel(label, fontsize=7)
     axes.tick_params(labelsize=7)
     tidy(axes)

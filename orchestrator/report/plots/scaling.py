@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.pooling import pooled
 from orchestrator.analysis.statistics import images_per_s, summarise
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import LINES, new_figure, tidy
+from orchestrator.report.plots.style import line, new_figure, tidy
 from orchestrator.report.workloads import in_words
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def scaling(run: Run) -> Figure:
     figure = new_figure(8.0, 5.0)
     axes = figure.add_subplot()
     for number, (label, points) in enumerate(lines.items()):
-        colour, marker, style = LINES[number % len(LINES)]
+        colour, marker, style = line(number)
         sizes, rates = [point.batch_size for point in points], [point.rate for point in points]
         errors = [[point.rate - point.low for point in points], [point.high - point.rate for point in points]]
         axes.errorbar(sizes, rates, errors, color=colour, marker=marker, linestyle=style, capsize=3, label=label)

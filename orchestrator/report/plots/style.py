@@ -7,16 +7,21 @@ marker of its own.
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import io
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from workers.protocol import Pass
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from matplotlib.axes import Axes
 
 #: By pass: colour, hatch, marker, how a line is drawn.
@@ -44,6 +49,45 @@ _SALT: Final = "muster"
 _DPI: Final = 150
 
 
+#: Colours of the lines, letters and paper of a picture on a dark page; the light one is matplotlib's own.
+_DARK: Final[dict[Any, Any]] = {
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "lines.color"), "#ececec"
+    ),
+    **dict.fromkeys(("figure.facecolor", "savefig.facecolor", "axes.facecolor"), "#161616"),
+}
+
+
+class Theme(str, enum.Enum):
+    """On what a picture is looked at."""
+
+    LIGHT = "light"
+    DARK = "dark"
+
+
+def drawn_for(theme: Theme) -> AbstractContextManager[None]:
+    """Return a context within which pictures are drawn and written for such a page; one thread at a time."""
+    return mpl.rc_context(_DARK) if theme is Theme.DARK else contextlib.nullcontext()
+
+
+def ink() -> str:
+    """Return the colour of lines and letters."""
+    return str(mpl.rcParams["text.color"])
+
+
+def faint(share: float) -> str:
+    """Return a grey that is so far from the ink towards the paper: 0 is ink, 1 is paper."""
+    paper, dark = to_rgb(mpl.rcParams["figure.facecolor"]), to_rgb(ink())
+    red, green, blue = (low + share * (high - low) for low, high in zip(dark, paper, strict=True))
+    return to_hex((red, green, blue))
+
+
+def line(number: int) -> tuple[str, str, str]:
+    """Return the colour, marker and dashes of a picture's line of that number."""
+    colour, marker, dashes = LINES[number % len(LINES)]
+    return (ink() if colour == "#000000" else colour), marker, dashes
+
+
 def forms() -> tuple[str, ...]:
     """Return the forms that a picture can be written in."""
     return _FORMS
@@ -59,7 +103,7 @@ def new_figure(width: float, height: float) -> Figure:
 def tidy(axes: Axes) -> None:
     """Take away what carries no information."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, axis="both", color="0.9", linewidth=0.6)
+    axes.grid(visible=True, axis="both", color=faint(0.9), linewidth=0.6)
     axes.set_axisbelow(True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.report.plots.style import new_figure, tidy
+from orchestrator.report.plots.style import faint, ink, new_figure, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,12 +19,12 @@ def trend_figure(title: str, points: Sequence[TrendPoint], changes: Sequence[Cha
     figure = new_figure(9.0, 4.0)
     axes = figure.add_subplot()
     places = range(len(points))
-    axes.plot(places, [point.median_ms for point in points], ".-", color="0.45", linewidth=0.8, label="step")
+    axes.plot(places, [point.median_ms for point in points], ".-", color=faint(0.45), linewidth=0.8, label="step")
     doubtful = [place for place in places if points[place].is_doubtful]
     if doubtful:
-        axes.plot(doubtful, [points[place].median_ms for place in doubtful], "x", color="black", label="doubtful")
+        axes.plot(doubtful, [points[place].median_ms for place in doubtful], "x", color=ink(), label="doubtful")
     for change in changes:
-        axes.axvline(change.place - 0.5, color="black", linewidth=1.0, linestyle="--")
+        axes.axvline(change.place - 0.5, color=ink(), linewidth=1.0, linestyle="--")
         axes.annotate(
             f"{100 * change.share:+.1f} %", (change.place - 0.5, 1.0), xycoords=("data", "axes fraction"),
             xytext=(3, -10), textcoords="offset points", fontsize=8,

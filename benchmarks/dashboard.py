@@ -1,0 +1,202 @@
+"""How smooth the live page stays: its weight, updates a second, the server's CPU, and the browser's frames.
+
+The run is made up: a process says once a second where 500 devices are, as a head would, each with another step. The
+store, the server and the browser (headless Chromium, where it is installed) are real ones.
+
+    PYTHONPATH=. python benchmarks/dashboard.py [--devices 500] [--lookers 8] [--seconds 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import psutil
+
+from orchestrator.results import LiveDevice, LiveRun
+from orchestrator.store import open_store
+
+HOSTS_HAVE = 8
+STEPS = 1000
+
+#: Asked of the page: gaps between frames, and how long its script kept the browser busy at a stretch.
+WATCH = """
+() => { window.gaps = []; window.long = []; let last = performance.now();
+  new PerformanceObserver((list) => window.long.push(...list.getEntries().map((e) => e.duration)))
+    .observe({ type: "longtask" });
+  const frame = (now) => { window.gaps.push(now - last); last = now; requestAnimationFrame(frame); };
+  requestAnimationFrame(frame); }
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--devices", type=int, default=500)
+    parser.add_argument("--lookers", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/muster.db"
+        with made_up_run(url, asked.devices), server(url) as (address, process):
+            print(f"{asked.devices} devices, one run, a word a second; {os.cpu_count()} cores")
+            weigh(address)
+            for lookers in (1, asked.lookers):
+                watch(address, process, lookers, asked.seconds)
+            browse(address, asked.seconds)
+
+
+@contextlib.contextmanager
+def made_up_run(url: str, devices: int) -> Iterator[None]:
+    over = threading.Event()
+    said = threading.Event()
+
+    def say() -> None:
+        with open_store(url) as store, store.written_by("0123456789ab"):
+            number = 0
+            while not over.is_set():
+                store.put_live(state(number, devices))
+                said.set()
+                number += 1
+                over.wait(1.0)
+
+    thread = threading.Thread(target=say)
+    thread.start()
+    said.wait(30)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def state(number: int, devices: int) -> LiveRun:
+    return LiveRun(
+        run_id="0123456789ab",
+        name="lab",
+        simulated=True,
+        at=datetime.now(timezone.utc).isoformat(),
+        elapsed_s=float(number),
+        left_s=3600.0 - number,
+        done=number,
+        failed=0,
+        total=devices * 8,
+        devices=tuple(device(number, each) for each in range(devices)),
+    )
+
+
+def device(number: int, each: int) -> LiveDevice:
+    host, index = f"node{each // HOSTS_HAVE:03}", each % HOSTS_HAVE
+    return LiveDevice(
+        id=f"{host}/gpu:{index}",
+        host=host,
+        name="NVIDIA H100 80GB HBM3",
+        activity="measuring",
+        done=number // 50,
+        total=8,
+        case="alexnet forward_backward b128 float32",
+        attempt=1,
+        doing="measuring",
+        step=(7 * number + each) % STEPS,
+        max_steps=STEPS,
+        last_ms=random.uniform(50, 60),
+        temperature_c=random.uniform(50, 70),
+        power_w=random.uniform(400, 700),
+        left_s=float(STEPS - number % STEPS),
+    )
+
+
+@contextlib.contextmanager
+def server(url: str) -> Iterator[tuple[str, psutil.Process]]:
+    command = [sys.executable, "-m", "orchestrator.cli", "serve", "--port", "0", "--store", url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        found = re.search(r"http://\S+/", started.stderr.readline())
+        assert found is not None
+        try:
+            yield found[0].rstrip("/"), psutil.Process(started.pid)
+        finally:
+            started.terminate()
+
+
+def weigh(address: str) -> None:
+    for path in ("/", "/static/live.js", "/static/muster.css"):
+        data = urllib.request.urlopen(address + path).read()
+        print(f"{path}: {len(data) / 1024:.0f} KiB, {len(gzip.compress(data)) / 1024:.0f} KiB compressed")
+
+
+def watch(address: str, process: psutil.Process, lookers: int, seconds: float) -> None:
+    """Take events as that many pages do, and look at what the server uses meanwhile."""
+    page = urllib.request.urlopen(address + "/").read().decode()
+    shown = re.search(r'data-structure="(\w+)"', page)
+    assert shown is not None
+    counts, sizes, over = [0] * lookers, [0] * lookers, threading.Event()
+
+    def look(number: int) -> None:
+        with urllib.request.urlopen(f"{address}/now/events?shown={shown[1]}") as events:
+            while not over.is_set():
+                line = events.readline()
+                counts[number] += line.startswith(b"data:")
+                sizes[number] += len(line)
+
+    threads = [threading.Thread(target=look, args=(number,), daemon=True) for number in range(lookers)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)  # the first event has everything
+    counts[:], sizes[:] = [0] * lookers, [0] * lookers
+    before, began = process.cpu_times(), time.monotonic()
+    time.sleep(seconds)
+    after, took = process.cpu_times(), time.monotonic() - began
+    over.set()
+    cpu = (after.user + after.system - before.user - before.system) / took
+    for thread in threads:
+        thread.join(5)
+    print(
+        f"{lookers} looking: {sum(counts) / lookers / took:.2f} updates a second and page,"
+        f" {sum(sizes) / max(1, sum(counts)) / 1024:.0f} KiB each; server {100 * cpu:.0f} % of a core,"
+        f" {process.memory_info().rss / 2**20:.0f} MiB"
+    )
+
+
+def browse(address: str, seconds: float) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("browser: not measured, there is no chromium")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(address)
+        page.wait_for_selector("[data-updates]", state="attached")
+        updates = int(page.get_attribute("#live", "data-updates") or 0)
+        page.evaluate(WATCH)
+        page.wait_for_timeout(1000 * seconds)
+        gaps = sorted(page.evaluate("window.gaps"))
+        long = page.evaluate("window.long")
+        seen = int(page.get_attribute("#live", "data-updates") or 0) - updates
+        heap = page.evaluate("performance.memory.usedJSHeapSize") / 2**20
+        nodes = page.evaluate("document.querySelectorAll('*').length")
+        print(
+            f"browser: {seen / seconds:.2f} updates a second, {nodes} elements; frames 95 % within"
+            f" {gaps[int(0.95 * len(gaps))]:.0f} ms, the longest {gaps[-1]:.0f} ms;"
+            f" {len(long)} stretches of script over 50 ms, the longest {max(long, default=0):.0f} ms; heap {heap:.0f} MiB"
+        )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

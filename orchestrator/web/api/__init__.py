@@ -1,0 +1,1 @@
+"""The same data as the command line's ``--json``, under ``/api/v1``."""
