@@ -21,13 +21,16 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import psutil
 
 from orchestrator.results import LiveDevice, LiveRun
 from orchestrator.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HOSTS_HAVE = 8
 STEPS = 1000
@@ -193,7 +196,8 @@ def browse(address: str, seconds: float) -> None:
         print(
             f"browser: {seen / seconds:.2f} updates a second, {nodes} elements; frames 95 % within"
             f" {gaps[int(0.95 * len(gaps))]:.0f} ms, the longest {gaps[-1]:.0f} ms;"
-            f" {len(long)} stretches of script over 50 ms, the longest {max(long, default=0):.0f} ms; heap {heap:.0f} MiB"
+            f" {len(long)} stretches of script over 50 ms, the longest {max(long, default=0):.0f} ms;"
+            f" heap {heap:.0f} MiB"
         )
         browser.close()
 

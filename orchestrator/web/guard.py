@@ -41,7 +41,8 @@ _HEADERS: Final = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    # None at all would have browsers leave out who asks, also where a form of ours is sent.
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -66,10 +67,12 @@ class Guard:
         scope["muster.cookie"] = cookie_of(headers)
         refusal = self._refused(scope, headers)
         answer = _with_headers(send, is_tls=self._settings.tls_cert is not None)
+        body = await _body(scope, receive) if refusal is None else b""
+        refusal = _told(413, "too much was sent") if body is None else refusal
         if refusal is not None:
             await refusal(scope, receive, answer)
             return
-        await self._app(scope, _Counted(receive), answer)
+        await self._app(scope, _again(body or b"", receive), answer)
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         if len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS_BYTES:
@@ -147,15 +150,30 @@ def _with_headers(send: Send, *, is_tls: bool) -> Send:
     return sent
 
 
-class _Counted:
-    """What is received, up to the limit: a body whose length nobody told may not be longer."""
+async def _body(scope: Scope, receive: Receive) -> bytes | None:
+    """Return what was sent; ``None`` for too much, whose length nobody told."""
+    if scope["method"] in _READING:
+        return b""
+    taken = b""
+    while True:
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        taken += part
+        if len(taken) > MOST_BODY_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return taken
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._taken = 0
 
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._taken += len(message.get("body", b""))
-        # As if the client had gone away: there is nobody to whom more could be said.
-        return {"type": "http.disconnect"} if self._taken > MOST_BODY_BYTES else message
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return what gives the body once more, and then whatever comes."""
+    is_given = False
+
+    async def received() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return received

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,11 @@ class _Server(uvicorn.Server):
 def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; ``ready`` is told the address. Raises UsageError for one that cannot be had."""
     listening = _listening(settings)
+    with contextlib.closing(listening):
+        _serve(settings, listening, ready)
+
+
+def _serve(settings: ServeSettings, listening: socket.socket, ready: Callable[[str], None]) -> None:
     app = create_app(settings)
     app.state.context.source.check()
     config = uvicorn.Config(
@@ -64,7 +70,6 @@ def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        listening.close()
 
 
 def _listening(settings: ServeSettings) -> socket.socket:

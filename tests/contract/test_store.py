@@ -29,6 +29,7 @@ from orchestrator.results import (
 from orchestrator.store import open_store
 from tests.builders import a_case, a_device, a_new_run, a_result, a_sampling, a_telemetry, a_workload
 from tests.runs import a_run_with_attempts
+from tests.stores import a_live_run, fill
 from workers.protocol import (
     Company,
     Ending,
@@ -810,3 +811,62 @@ def test_who_is_at_work_is_told_by_name(store: Store) -> None:
         with pytest.raises(StoreBusyError), store.written_by("scheduler"):
             pass
     assert store.at_work() == frozenset()
+
+
+# --- what goes on, and what has been -----------------------------------------------------------------------------
+
+
+def test_where_a_run_is_is_known_while_somebody_is_at_work_on_it(store: Store) -> None:
+    one, other = a_live_run("aaaaaaaaaaaa", "ünï"), a_live_run("bbbbbbbbbbbb")
+    store.put_live(one)
+    assert store.live() == ()
+    with store.written_by("aaaaaaaaaaaa"):
+        store.put_live(other)  # of a head that was killed
+        assert store.live() == (one,)
+        later = a_live_run("aaaaaaaaaaaa", step=7)
+        store.put_live(later)
+        assert store.live() == (later,)
+        with store.written_by("bbbbbbbbbbbb"):
+            assert store.live() == (later, other)
+            store.drop_live("aaaaaaaaaaaa")
+            assert store.live() == (other,)
+        store.drop_live("aaaaaaaaaaaa")
+        with store.written_by("bbbbbbbbbbbb"):
+            assert store.live() == ()
+
+
+def test_devices_are_seen_as_the_latest_run_of_this_store_has_them(store: Store) -> None:
+    fill(store)
+    seen = store.devices_seen(simulated=False)
+    assert [(each.device.id, each.run_id, each.verdict) for each in seen] == [
+        ("lab/cpu", "7bcdef012345", Verdict.NOISY),
+        ("lab/gpu:0", "7bcdef012345", Verdict.DEVICE_MISSING),
+    ]
+    assert {each.run_id for each in store.devices_seen(simulated=True)} == {"simulated012"}
+
+
+def test_a_history_has_the_runs_with_a_figure_oldest_first(store: Store) -> None:
+    fill(store)
+    (history,) = store.histories(simulated=False)
+    assert (history.case.device.id, history.runs) == ("lab/cpu", 8)
+    past = store.past("lab/cpu", history.case.workload, 3, simulated=False)
+    assert [each.run_id for each in past] == [f"{number}bcdef012345" for number in (5, 6, 7)]
+    assert history.last_at == past[-1].created_at
+    (known,) = past[-1].cases
+    assert known.result == store.run("7bcdef012345").cases[0].result
+    assert [each.run_id for each in store.past("lab/cpu", history.case.workload, 9, simulated=True)] == ["simulated012"]
+    assert store.past("lab/gpu:0", history.case.workload, 9, simulated=False) == ()
+    assert store.past("nobody/cpu", history.case.workload, 9, simulated=False) == ()
+
+
+def test_figures_taken_in_company_are_no_part_of_a_history(store: Store) -> None:
+    alone, together = (
+        a_case(a_device("a"), company=company, key=company.value) for company in (Company.ALONE, Company.TOGETHER)
+    )
+    store.begin_run(a_new_run("7f3a01", alone, together))
+    for case, ms in ((alone, 10.0), (together, 20.0)):
+        store.save_attempt("7f3a01", a_result(case, samples_ms=(ms, ms)))
+        store.save_verdict("7f3a01", case.key, Verdict.OK, None)
+    (history,) = store.histories(simulated=False)
+    (past,) = store.past("a/cpu", history.case.workload, 9, simulated=False)
+    assert [known.case for known in past.cases] == [alone]

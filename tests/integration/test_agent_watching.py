@@ -15,12 +15,13 @@ from tests.integration.test_agent import DEADLINE_S, agent, ask, request_for, ru
 from tests.nvml import uuid_of
 from tests.unit.test_telemetry_cpu import SPIN, wait_for_cpu
 from workers import busy
-from workers.agent import DeviceAgent
+from workers.agent import DeviceAgent, news_from_json
 from workers.codec import from_json, to_json
 from workers.protocol import (
     AttemptGranted,
     AttemptRequest,
     AttemptWaiting,
+    Progress,
     Result,
     Verdict,
     WhenBusy,
@@ -160,9 +161,12 @@ def test_shutting_down_ends_a_wait_for_others(agent: DeviceAgent, neighbours: li
         assert running.result(DEADLINE_S).verdict is Verdict.CANCELLED
 
 
-def test_a_gpu_is_watched_by_its_own_gauge_and_its_host_beside(stub_nvml: StubNvml) -> None:
+def test_a_gpu_is_watched_by_its_own_gauge_and_its_host_beside(
+    stub_nvml: StubNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.builders import a_device
 
+    monkeypatch.setenv("SCRIPTED_STEP_S", "0.1")
     device = a_device("gpuhost", "gpu:1", index=1, uuid=uuid_of(1))
     stub_nvml.set(1, temperature=71, energy_mj=1_000_000)
     request = polite(WhenBusy.MEASURE)
@@ -170,9 +174,13 @@ def test_a_gpu_is_watched_by_its_own_gauge_and_its_host_beside(stub_nvml: StubNv
     gpu_agent = DeviceAgent(to_json(device))
     try:
         result = from_json(Result, gpu_agent.run_case(to_json(request)))
+        news = news_from_json(gpu_agent.progress(0, 0.0))
     finally:
         gpu_agent.shutdown()
 
+    (progress,) = (event for _, event in news if isinstance(event, Progress))
+    assert progress.temperature_c == 71
+    assert progress.power_w is not None
     seen = result.telemetry
     assert seen is not None
     assert seen.named("gpu.clock_mhz")

@@ -49,6 +49,7 @@ class Recorder:
         self._child_pid = 0
         self._at_s: list[float] = []
         self._readings: list[Mapping[str, float | None]] = []
+        self._latest: Mapping[str, float | None] = {}
         self._events: list[DeviceEvent] = []
         self._foreign: list[ForeignProcess] = []
         self._energies: list[Energy] = []
@@ -90,8 +91,7 @@ class Recorder:
     def latest(self, *names: str) -> float | None:
         """Return what was read last under the first of these names that has a value."""
         with self._changed:
-            reading = self._readings[-1] if self._readings else {}
-        return next((value for name in names if (value := reading.get(name)) is not None), None)
+            return next((value for name in names if (value := self._latest.get(name)) is not None), None)
 
     def stop(self) -> Telemetry:
         """End the thread and return what was read; what a gauge that hangs did not give is not in it."""
@@ -158,6 +158,7 @@ class Recorder:
             events += [DeviceEvent(at_s=self._elapsed_s(), kind=kind, text=text) for kind, text in gauge.events()]
         with self._changed:
             self._events += events
+            self._latest = values
             if keep:
                 self._at_s.append(self._elapsed_s() if at_s is None else at_s)
                 self._readings.append(values)

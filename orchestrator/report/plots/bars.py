@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
 from orchestrator.report.entries import measured, published
-from orchestrator.report.plots.style import PASSES, PUBLISHED, ink, new_figure, tidy
+from orchestrator.report.plots.style import PASSES, PUBLISHED, ink, new_figure, shown, tidy
 from orchestrator.report.table import RowKind
 from workers.protocol import Pass
 
@@ -54,7 +54,7 @@ def bars(run: Run, references: Sequence[Reference] = ()) -> Figure:
         label = pass_.value.replace("_", "-")
         axes.barh([0], [0], color=colour, hatch=hatch, edgecolor=ink(), linewidth=0.6, label=label)
     axes.legend(frameon=False, loc="best")
-    axes.set_title(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}", loc="left", fontsize=10)
+    axes.set_title(shown(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}"), loc="left", fontsize=10)
     tidy(axes)
     return figure
 
@@ -93,7 +93,8 @@ def _error(timing: Timing) -> list[list[float]] | None:
 
 def _label(entry: Entry) -> str:
     if entry.kind is RowKind.REFERENCE:
-        return f"{entry.device_name} (published)"
+        return shown(f"{entry.device_name} (published)")
     definition = entry.definition
     company = "" if definition.company is None else f", {definition.company.value}"
-    return f"{entry.device_name}\n{entry.device_id}, batch {definition.batch_size}, {definition.precision}{company}"
+    place = shown(f"{entry.device_id}, batch {definition.batch_size}, {definition.precision}{company}")
+    return f"{shown(entry.device_name)}\n{place}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.analysis.comparison import Change
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import faint, ink, new_figure, tidy
+from orchestrator.report.plots.style import faint, ink, new_figure, shown, tidy
 from orchestrator.report.workloads import in_words
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def _percent(ratio: float) -> float:
 
 
 def _label(case: ComparedCase) -> str:
-    return f"{case.device.id}: {in_words(case.workload, case.company)}"
+    return shown(f"{case.device.id}: {in_words(case.workload, case.company)}")

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import faint, ink, new_figure, tidy
+from orchestrator.report.plots.style import faint, ink, new_figure, shown, tidy
 from orchestrator.report.workloads import in_words
 from workers.protocol import DeviceKind
 
@@ -52,8 +52,8 @@ def samples(case: CaseResult) -> Figure:
     for below, (label, points) in zip(axes[1:], panels, strict=True):
         _draw_series(below, label, points)
     title = f"{case.case.device.id}: {in_words(case.case.workload, case.case.company)}, process {case.case.process}"
-    doubts = "" if case.reason is None else f"\n{case.reason}"
-    axes[0].set_title(title + doubts, loc="left", fontsize=9)
+    doubts = "" if case.reason is None else f"\n{shown(case.reason)}"
+    axes[0].set_title(shown(title) + doubts, loc="left", fontsize=9)
     axes[-1].set_xlabel("time (s)")
     return figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.pooling import pooled
 from orchestrator.analysis.statistics import images_per_s, summarise
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import line, new_figure, tidy
+from orchestrator.report.plots.style import line, new_figure, shown, tidy
 from orchestrator.report.workloads import in_words
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def scaling(run: Run) -> Figure:
         colour, marker, style = line(number)
         sizes, rates = [point.batch_size for point in points], [point.rate for point in points]
         errors = [[point.rate - point.low for point in points], [point.high - point.rate for point in points]]
-        axes.errorbar(sizes, rates, errors, color=colour, marker=marker, linestyle=style, capsize=3, label=label)
+        axes.errorbar(sizes, rates, errors, color=colour, marker=marker, linestyle=style, capsize=3, label=shown(label))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({point.batch_size for points in lines.values() for point in points})
@@ -54,7 +54,7 @@ def scaling(run: Run) -> Figure:
     axes.yaxis.set_minor_formatter("{x:,.0f}")
     axes.tick_params(axis="y", which="both", labelsize=8)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center")
-    axes.set_title(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}", loc="left", fontsize=10)
+    axes.set_title(shown(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}"), loc="left", fontsize=10)
     tidy(axes)
     return figure
 

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from orchestrator.report.printable import printable
 from workers.protocol import Pass
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Theme(str, enum.Enum):
 def drawn_for(theme: Theme) -> AbstractContextManager[None]:
     """Return a context within which pictures are drawn and written for such a page; one thread at a time."""
     return mpl.rc_context(_DARK) if theme is Theme.DARK else contextlib.nullcontext()
+
+
+def shown(text: str) -> str:
+    """Return a text from a config or a host for a picture, where ``$`` would begin a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def ink() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.report.plots.style import faint, ink, new_figure, tidy
+from orchestrator.report.plots.style import faint, ink, new_figure, shown, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def trend_figure(title: str, points: Sequence[TrendPoint], changes: Sequence[Cha
     axes.set_xticks(places, [f"{point.created_at:%m-%d %H:%M}\n{point.run_id[:6]}" for point in points], fontsize=6)
     axes.tick_params(axis="x", rotation=90)
     axes.set_ylabel("step (ms)")
-    axes.set_title(title, loc="left", fontsize=9)
+    axes.set_title(shown(title), loc="left", fontsize=9)
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
     return figure
