@@ -5,7 +5,8 @@
     MusterError                 what is wrong, and what to type to mend it
     ├── UsageError              the command or its arguments are wrong                        exit 2
     │   ├── ConfigError         the config is wrong: every problem as file:line:column        exit 2
-    │   ├── UnknownNameError    nothing is called so
+    │   ├── MixtureError        two runs that cannot stand side by side                      exit 2
+    │   ├── UnknownNameError    nothing is called so                                         exit 2
     │   │   └── RunNotFoundError  no run of that name in the store, or more than one          exit 2
     │   └── MissingFrameworkError  no host has a framework that the config asks for           exit 2
     ├── StoreError              the store cannot be opened, read or written                   exit 2
@@ -59,6 +60,10 @@ class UsageError(MusterError):
 
 class ConfigError(UsageError):
     """The config is wrong; ``message`` holds every problem, one to a line."""
+
+
+class MixtureError(UsageError):
+    """Two runs cannot stand side by side: one is simulated, or they are the same."""
 
 
 class UnknownNameError(UsageError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import UnknownNameError, UsageError
+from orchestrator.errors import MixtureError, UnknownNameError
 
 if TYPE_CHECKING:
     from orchestrator.results import NoiseFloor, Run
@@ -45,12 +45,12 @@ def side(store: Store, name: str) -> Side:
 
 
 def refuse_mixture(run: Run, other: Run) -> None:
-    """Raise UsageError where two runs cannot stand side by side."""
+    """Raise MixtureError where two runs cannot stand side by side."""
     if run.simulated != other.simulated:
         made_up = run.id if run.simulated else other.id
-        raise UsageError(f"run {made_up} is simulated, and the other is not", remedy="take two that are alike")
+        raise MixtureError(f"run {made_up} is simulated, and the other is not", remedy="take two that are alike")
     if run.id == other.id:
-        raise UsageError(f"both are run {run.id}", remedy="name another one: muster runs")
+        raise MixtureError(f"both are run {run.id}", remedy="name another one: muster runs")
 
 
 def floors_of(store: Store, run: Run) -> tuple[NoiseFloor, ...]:

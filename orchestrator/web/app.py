@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _STATIC: Final = Path(__file__).with_name("static")
 
-_HEADINGS: Final = {400: "That cannot be", 403: "Not from here", 404: "Not here", 422: "That cannot be"}
+_HEADINGS: Final = {400: "That cannot be", 403: "Not from here", 404: "Not here", 409: "That cannot be"}
 
 
 def create_app(settings: ServeSettings, *, feed_every_s: float = 1.0) -> FastAPI:

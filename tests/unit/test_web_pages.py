@@ -223,10 +223,10 @@ def test_two_runs_are_compared_with_what_differs(client: TestClient) -> None:
     assert "/compare.svg?before=baseline%3Agood&amp;after=" in text
     assert "Choose two runs" in client.get("/compare").text
     same = client.get("/compare", params={"before": LAST, "after": LAST})
-    assert same.status_code == 400
+    assert same.status_code == 409
     assert "both are run" in same.text
     mixed = client.get("/compare", params={"before": LAST, "after": "simulated012"})
-    assert (mixed.status_code, "is simulated, and the other is not" in mixed.text) == (400, True)
+    assert (mixed.status_code, "is simulated, and the other is not" in mixed.text) == (409, True)
     wrong = client.get("/compare", params={"before": "good", "after": LAST, "threshold": "much"})
     assert "expected a share" in wrong.text
     assert "beyond 50 %" in client.get(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.routing import APIRoute
 from typing_extensions import TypedDict
 
-from orchestrator.errors import MusterError, StoreError, UnknownNameError, UsageError
+from orchestrator.errors import MixtureError, MusterError, StoreError, UnknownNameError, UsageError
 from orchestrator.web.context import NotAllowedError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ProblemData, "description": "The server needs a token: `Authorization: Bearer TOKEN`."},
     403: {"model": ProblemData, "description": "The server only shows, or the request came from another site."},
     404: {"model": ProblemData, "description": "There is nothing of that name."},
+    409: {"model": ProblemData, "description": "The two runs cannot stand side by side."},
     503: {"model": ProblemData, "description": "The store cannot be read at the moment."},
 }
 
@@ -39,6 +40,8 @@ def status_of(error: MusterError) -> int:
         return 403
     if isinstance(error, UnknownNameError):
         return 404
+    if isinstance(error, MixtureError):
+        return 409
     if isinstance(error, UsageError):
         return 400
     return 503 if isinstance(error, StoreError) else 500

@@ -104,7 +104,13 @@ def compare(
     here: Here,
     before: Annotated[str, Query(description="A run, or a baseline.")],
     after: Annotated[str, Query(description="The run or baseline that is held against it.")] = "latest",
-    threshold: Annotated[str, Query(description="A share, such as 3%; without it each device's noise floor.")] = "",
+    threshold: Annotated[
+        str,
+        Query(
+            description="A share, such as 3%; without it each device's noise floor.",
+            pattern=r"^(0\.[0-9]{0,9}[1-9]%?|[1-9][0-9]?(\.[0-9]{1,9})?%)?$",
+        ),
+    ] = "",
 ) -> TableData:
     """Return a row for each case."""
     _, table = compared(here.source.side(before), here.source.side(after), threshold)
