@@ -1,7 +1,7 @@
 """How smooth the live page stays: its weight, updates a second, the server's CPU, and the browser's frames.
 
 The run is made up: a process says once a second where 500 devices are, as a head would, each with another step. The
-store, the server and the browser (headless Chromium, where it is installed) are real ones.
+store, the server and the browser (headless Chromium, where it is installed) are real ones. Prints JSON.
 
     PYTHONPATH=. python benchmarks/dashboard.py [--devices 500] [--lookers 8] [--seconds 15]
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
+import json
 import os
 import random
 import re
@@ -28,6 +29,8 @@ import psutil
 
 from orchestrator.results import LiveDevice, LiveRun
 from orchestrator.store import open_store
+from orchestrator.web.liveview import changes, views
+from workers import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +49,7 @@ WATCH = """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=500)
     parser.add_argument("--lookers", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=15.0)
@@ -54,11 +57,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/muster.db"
         with made_up_run(url, asked.devices), server(url) as (address, process):
-            print(f"{asked.devices} devices, one run, a word a second; {os.cpu_count()} cores")
-            weigh(address)
-            for lookers in (1, asked.lookers):
-                watch(address, process, lookers, asked.seconds)
-            browse(address, asked.seconds)
+            found = {
+                "devices": asked.devices,
+                "cores": os.cpu_count(),
+                "kib": {path: weight(address, path) for path in ("/", "/static/live.js", "/static/muster.css")},
+                "bare_cpu": bare(asked.devices),
+                "lookers": [watch(address, process, number, asked.seconds) for number in (1, asked.lookers)],
+                "browser": browse(address, asked.seconds),
+            }
+    print(json.dumps(found, indent=2))
+
+
+def bare(devices: int) -> float:
+    """Share of a core that it takes, once a second, to read what a head said as JSON and to write the changes."""
+    said, told = codec.to_json(state(1, devices)), changes(views([state(1, devices)]), views([state(2, devices)]))
+    began, rounds = time.process_time(), 50
+    for _ in range(rounds):
+        json.loads(said)
+        json.dumps(told)
+    return (time.process_time() - began) / rounds
 
 
 @contextlib.contextmanager
@@ -134,13 +151,12 @@ def server(url: str) -> Iterator[tuple[str, psutil.Process]]:
             started.terminate()
 
 
-def weigh(address: str) -> None:
-    for path in ("/", "/static/live.js", "/static/muster.css"):
-        data = urllib.request.urlopen(address + path).read()
-        print(f"{path}: {len(data) / 1024:.0f} KiB, {len(gzip.compress(data)) / 1024:.0f} KiB compressed")
+def weight(address: str, path: str) -> dict[str, float]:
+    data = urllib.request.urlopen(address + path).read()
+    return {"plain": len(data) / 1024, "compressed": len(gzip.compress(data)) / 1024}
 
 
-def watch(address: str, process: psutil.Process, lookers: int, seconds: float) -> None:
+def watch(address: str, process: psutil.Process, lookers: int, seconds: float) -> dict[str, float]:
     """Take events as that many pages do, and look at what the server uses meanwhile."""
     page = urllib.request.urlopen(address + "/").read().decode()
     shown = re.search(r'data-structure="(\w+)"', page)
@@ -166,18 +182,19 @@ def watch(address: str, process: psutil.Process, lookers: int, seconds: float) -
     cpu = (after.user + after.system - before.user - before.system) / took
     for thread in threads:
         thread.join(5)
-    print(
-        f"{lookers} looking: {sum(counts) / lookers / took:.2f} updates a second and page,"
-        f" {sum(sizes) / max(1, sum(counts)) / 1024:.0f} KiB each; server {100 * cpu:.0f} % of a core,"
-        f" {process.memory_info().rss / 2**20:.0f} MiB"
-    )
+    return {
+        "lookers": lookers,
+        "updates_per_s": sum(counts) / lookers / took,
+        "kib_each": sum(sizes) / max(1, sum(counts)) / 1024,
+        "server_cpu": cpu,
+        "server_mib": process.memory_info().rss / 2**20,
+    }
 
 
-def browse(address: str, seconds: float) -> None:
+def browse(address: str, seconds: float) -> dict[str, float] | None:
     chromium = shutil.which("chromium")
     if chromium is None:
-        print("browser: not measured, there is no chromium")
-        return
+        return None  # not measured
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -193,13 +210,17 @@ def browse(address: str, seconds: float) -> None:
         seen = int(page.get_attribute("#live", "data-updates") or 0) - updates
         heap = page.evaluate("performance.memory.usedJSHeapSize") / 2**20
         nodes = page.evaluate("document.querySelectorAll('*').length")
-        print(
-            f"browser: {seen / seconds:.2f} updates a second, {nodes} elements; frames 95 % within"
-            f" {gaps[int(0.95 * len(gaps))]:.0f} ms, the longest {gaps[-1]:.0f} ms;"
-            f" {len(long)} stretches of script over 50 ms, the longest {max(long, default=0):.0f} ms;"
-            f" heap {heap:.0f} MiB"
-        )
+        found = {
+            "updates_per_s": seen / seconds,
+            "elements": nodes,
+            "frame_ms_95": gaps[int(0.95 * len(gaps))],
+            "frame_ms_longest": gaps[-1],
+            "long_tasks": len(long),
+            "long_task_ms_longest": max(long, default=0.0),
+            "heap_mib": heap,
+        }
         browser.close()
+        return found
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ FULL = {
     "lab_idle": ["--hosts", "2", "8", "16", "--cases", "8"],
     "telemetry": ["--pairs", "50"],
     "works": ["--pairs", "3"],
+    "dashboard": [],
 }
 QUICK = {
     "fidelity": ["--pairs", "1", "--steps", "5"],
@@ -43,6 +44,7 @@ QUICK = {
     "lab_idle": ["--hosts", "2", "4", "--cases", "3"],
     "telemetry": ["--pairs", "2", "--seconds", "1"],
     "works": ["--pairs", "1", "--steps", "4"],
+    "dashboard": ["--seconds", "5"],
 }
 
 
@@ -99,6 +101,7 @@ def page(found: dict[str, dict[str, Any]], arguments: dict[str, list[str]]) -> s
         lab_idle(found["lab_idle"], found["overhead"]),
         telemetry(found["telemetry"]),
         works(found["works"]),
+        dashboard(found["dashboard"]),
         "## As printed",
         *(
             f"`python benchmarks/{name}.py {' '.join(arguments[name])}`\n\n```json\n{json.dumps(data, indent=2)}\n```"
@@ -181,6 +184,37 @@ def works(data: dict[str, Any]) -> str:
             "",
             f"AlexNet forward, {tuned['tuned']} (as `muster tune` found it) against {tuned['default']} (the seed's):"
             f" {tuned['ratio']:.2f} times as many images a second ({tuned['min']:.2f} to {tuned['max']:.2f}).",
+        ]
+    )
+
+
+def dashboard(data: dict[str, Any]) -> str:
+    """How smooth the live page stays."""
+    page, browser = data["kib"]["/"], data["browser"]
+    seen = "The browser was not measured: there is none here."
+    if browser is not None:
+        seen = (
+            f"In headless Chromium, {browser['elements']} elements: {browser['updates_per_s']:.2f} updates a second,"
+            f" 95 % of frames within {browser['frame_ms_95']:.0f} ms, the longest {browser['frame_ms_longest']:.0f} ms,"
+            f" {browser['long_tasks']} stretches of script over 50 ms, heap {browser['heap_mib']:.0f} MiB."
+        )
+    return "\n".join(
+        [
+            "## The live page",
+            "",
+            f"A made-up run of {data['devices']} devices that all change once a second; all else is real.",
+            f"The page weighs {page['plain']:.0f} KiB, {page['compressed']:.0f} KiB as it is sent. Bare: reading what",
+            f"the head said as JSON and writing the changes, {data['bare_cpu']:.1%} of a core at one a second.",
+            "",
+            "| Pages that look | Updates a second and page | KiB each | Server, share of a core | of bare | MiB |",
+            "|---|---|---|---|---|---|",
+            *(
+                f"| {row['lookers']} | {row['updates_per_s']:.2f} | {row['kib_each']:.0f} | {row['server_cpu']:.0%} |"
+                f" {row['server_cpu'] / data['bare_cpu']:.1f} | {row['server_mib']:.0f} |"
+                for row in data["lookers"]
+            ),
+            "",
+            seen,
         ]
     )
 

@@ -60,6 +60,7 @@ from workers.protocol import (
 )
 from workers.strays import end_orphans
 from workers.telemetry.gauges import recorder_of
+from workers.telemetry.series import POWERS, TEMPERATURES
 from workers.version import VERSION
 
 if TYPE_CHECKING:
@@ -537,7 +538,7 @@ def _with_readings(events: Sequence[AgentEvent], recorder: Recorder | None) -> S
     """Return the events, progress with what telemetry read last of the device."""
     if recorder is None or not any(isinstance(event, Progress) for event in events):
         return events
-    heat, power = recorder.latest("gpu.temperature_c", "cpu.temperature_c"), recorder.latest("gpu.power_w")
+    heat, power = recorder.latest(*TEMPERATURES), recorder.latest(*POWERS)
     return [
         replace(event, temperature_c=heat, power_w=power) if isinstance(event, Progress) else event for event in events
     ]

@@ -37,6 +37,8 @@ class Feed:
         self._lookers = 0
         self._views: tuple[RunView, ...] = ()
         self._version = 0
+        #: What changed with the last version.
+        self._latest = ""
         self._changed = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -73,8 +75,10 @@ class Feed:
                 if version == self._version:
                     yield ": still here\n\n"
                     continue
-                before, seen, version = seen, self._views, self._version
-                yield _event(changes(before, seen))
+                # As a rule every looker has seen the one before, and what has changed since is worked out once.
+                event = self._latest if version == self._version - 1 else _event(changes(seen, self._views))
+                seen, version = self._views, self._version
+                yield event
         except MusterError as error:
             yield _event({"problem": error.message})
         finally:
@@ -82,6 +86,7 @@ class Feed:
 
     def _publish(self, found: tuple[RunView, ...]) -> None:
         if found != self._views:
+            self._latest = _event(changes(self._views, found))
             self._views = found
             self._version += 1
             self._changed.set()

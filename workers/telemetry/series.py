@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Final
 
 from workers.codec import UNSAID
+
+#: The series that tell how warm a device is, and what it draws; the first that has a value counts.
+TEMPERATURES: Final = ("gpu.temperature_c", "cpu.temperature_c")
+POWERS: Final = ("gpu.power_w",)
 
 
 class EventKind(str, enum.Enum):
