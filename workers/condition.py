@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from workers.lease import holders
+from workers.lockfiles import LeaseError
 from workers.protocol import Fact
 
 #: Where Ray and muster keep what lives as long as a run.
@@ -25,6 +27,7 @@ def condition_facts(root: Path = Path("/")) -> dict[str, Fact]:
         "cpu.load": _load(root),
         "disk.home_free_bytes": _home_free(root),
         "disk.tmp_free_bytes": _free_bytes(root / _TEMPORARY),
+        "host.leases": _leases() if root == Path("/") else Fact(value=None, reason="another host's were captured"),
         "host.user": _user(),
         "memory.available_bytes": _available(root),
         "python.executable": Fact(value=sys.executable),
@@ -73,6 +76,14 @@ def _free_bytes(folder: Path) -> Fact:
         return Fact(value=shutil.disk_usage(folder).free)
     except OSError as error:
         return Fact(value=None, reason=f"{folder} cannot be looked at: {error.strerror}")
+
+
+def _leases() -> Fact:
+    """Return who measures here now, whichever muster it is of; nothing where nobody does."""
+    try:
+        return Fact(value=", ".join(holders()))
+    except (LeaseError, OSError) as error:
+        return Fact(value=None, reason=str(error))
 
 
 def _user() -> Fact:

@@ -253,6 +253,30 @@ class Lease:
         yield from found
 
 
+def holders(folder: Path | None = None) -> tuple[str, ...]:
+    """Return who holds something of this host now, each once, by the name of the file; takes and makes nothing.
+
+    Every case holds the host, alone or with others: where nobody does, nobody measures here. Raises :class:`LeaseError`
+    and OSError where the folder is not what it must be.
+    """
+    path = folder or lease_folder()
+    if not path.exists():
+        return ()
+    found: dict[str, None] = {}
+    with opened_folder(path) as opened:
+        if "host" not in os.listdir(opened):  # noqa: PTH208  # a path can be swapped, a descriptor cannot
+            return ()
+        file = opened_file(opened, path / "host")
+        try:
+            is_held = conflict_with(file, fcntl.F_WRLCK, 0) is not None
+        finally:
+            os.close(file)
+        for name in sorted(os.listdir(opened)) if is_held else ():  # noqa: PTH208
+            with contextlib.suppress(OSError, LeaseError):
+                found.update(dict.fromkeys(_holders_in(opened, path / name)))
+    return tuple(found) or (("somebody",) if is_held else ())
+
+
 def _holders_in(folder: int, path: Path) -> Iterator[str]:
     """Give who holds each slot of a file that is held."""
     file = opened_file(folder, path)

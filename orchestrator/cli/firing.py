@@ -184,6 +184,9 @@ class _Turn:
 def busy_host(reports: Sequence[HostReport]) -> str | None:
     """Return which host is busy, and with what; ``None`` where none is."""
     for report in reports:
+        leases = report.condition.get("host.leases").value
+        if leases:
+            return f"{report.host}: held by {leases}"
         load = report.condition.get("cpu.load").value
         if isinstance(load, int | float) and load > BUSY_SHARE * len(report.cpu.cores):
             return f"{report.host}: {load:g} of {len(report.cpu.cores)} cores were busy over the last minute"

@@ -130,7 +130,10 @@ class ScheduleConfig(Keys):
         None, description="Windows in which no run begins; times in them are left out: 08:00-18:00 mon-fri."
     )
     when_idle: bool = Field(
-        False, description="Wait until no other run of the store is at work and no host is busy; for an hour at most."
+        False,
+        description=(
+            "Wait until no other run, of this store or another muster, is at work and no host is busy; an hour at most."
+        ),
     )
     overlap: Overlap = Field(
         Overlap.SKIP, description="A time that comes while the last run still goes on: skip it, or queue one behind."

@@ -192,6 +192,9 @@ def test_hosts_are_busy_by_their_load() -> None:
 
     idle, busy = (dataclasses.replace(a_host_report(cores=(0, 1, 2, 3)), condition=loaded(load)) for load in (2.0, 2.1))
     assert busy_host([idle]) is None
+    leased = Environment(facts=(("host.leases", Fact(value="eve (run 3f2a of oak)")),))
+    held = dataclasses.replace(idle, condition=leased)
+    assert busy_host([idle, held]) == "localhost: held by eve (run 3f2a of oak)"
     assert busy_host([idle, busy]) == "localhost: 2.1 of 4 cores were busy over the last minute"
 
 

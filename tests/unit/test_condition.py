@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.builders import a_device
 from workers.condition import condition_facts, parse_available, parse_loadavg
+from workers.lease import Lease, claims_of
+from workers.lockfiles import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +58,29 @@ def test_what_cannot_be_found_has_a_reason(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HOME", "/home/nobody-here")
     facts = condition_facts(tmp_path)
     missing = {name: fact for name, fact in facts.items() if fact.value is None}
-    assert set(missing) == {"cpu.load", "memory.available_bytes", "disk.home_free_bytes", "disk.tmp_free_bytes"}
+    assert set(missing) == {
+        "cpu.load",
+        "memory.available_bytes",
+        "disk.home_free_bytes",
+        "disk.tmp_free_bytes",
+        "host.leases",
+    }
+    del missing["host.leases"]
     assert all("No such file" in (fact.reason or "") for fact in missing.values())
+
+
+def test_who_measures_on_the_host_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "leases"))
+    assert condition_facts()["host.leases"].value == ""
+    claims = claims_of(a_device(cores=(0, 1)), is_alone=False)
+    with Lease(claims, run_id="3f2a", head="head01") as lease:
+        assert lease.take(1.0, pause=lambda _: True, tell=print)
+        told = str(condition_facts()["host.leases"].value)
+        assert "run 3f2a of head01" in told
+        assert told.count("3f2a") == 1
+    assert condition_facts()["host.leases"].value == ""
+    (tmp_path / "leases").chmod(0o777)
+    assert "chmod" in (condition_facts()["host.leases"].reason or "")
 
 
 def test_files_that_say_something_else_are_a_reason_too(captured: Path) -> None:

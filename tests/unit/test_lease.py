@@ -15,6 +15,7 @@ from workers.lease import (
     Lease,
     LeaseBusyError,
     claims_of,
+    holders,
     this_process,
 )
 from workers.lockfiles import FOLDER_VARIABLE, LeaseError
@@ -305,6 +306,24 @@ def test_every_user_can_use_what_one_user_made(lease: Callable[..., Lease], fold
     assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o666}
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_who_holds_something_is_known_without_taking_or_making_anything(
+    lease: Callable[..., Lease], folder: Path
+) -> None:
+    assert holders(folder) == ()
+    assert not folder.exists()
+    one, other = lease(GPU, run_id="one"), lease(OTHER_GPU, run_id="other")
+    for each in (one, other):
+        assert each.take(1.0, pause=lambda _: True, tell=print)
+    assert [re.findall(r"run (\w+)", who) for who in holders(folder)] == [["one"], ["other"]]
+    one.give_back()
+    assert len(holders(folder)) == 1
+    other.give_back()
+    assert holders(folder) == ()
+    alone = lease(CPU, is_alone=True, run_id="alone")
+    assert alone.take(1.0, pause=lambda _: True, tell=print)
+    assert "run alone" in holders(folder)[0]
 
 
 def test_the_folder_can_be_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,15 +12,18 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from orchestrator.analysis import references
+from orchestrator.analysis.comparison import Comparison, compare
 from orchestrator.errors import UsageError
 from orchestrator.report.build import build_table
 from orchestrator.report.plots.bars import MOST_ROWS, bars
+from orchestrator.report.plots.changes import changes
 from orchestrator.report.plots.roofline import roofline
 from orchestrator.report.plots.samples import samples
 from orchestrator.report.plots.scaling import scaling
-from orchestrator.report.plots.style import forms, written
+from orchestrator.report.plots.style import Theme, drawn_for, forms, written
 from tests.builders import a_case, a_device, a_telemetry, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_lab_run, a_run, both_passes
+from tests.unit.test_comparison import A, B, figure
 from workers.protocol import Precision, Verdict
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.results import CaseResult
 
 SVG = "{http://www.w3.org/2000/svg}"
+C = a_device("c", "gpu:1")
 STEADY = tuple(100.0 + i % 5 for i in range(40))
 
 
@@ -235,3 +239,49 @@ def test_without_both_peaks_there_is_nothing_to_draw() -> None:
         roofline(a_run(a_roof_case(model="alexnet/pool1")))
     with pytest.raises(UsageError, match="13 devices do not fit"):
         roofline(a_run(*(a_roof_case(f"h{number}") for number in range(13))))
+
+
+# --- changes -----------------------------------------------------------------------------------------------------
+
+
+def test_changes_are_marks_with_intervals_the_largest_first() -> None:
+    before = [figure(A, 100.0), figure(B, 100.0), figure(C, 100.0)]
+    after = [figure(A, 100.0, seed=1), figure(B, 130.0, seed=1), figure(C, 80.0, seed=1)]
+    comparison = compare(before, after)
+    (axes,) = changes(comparison).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert [label.split(":")[0] for label in labels] == ["b/gpu", "c/gpu", "a/gpu"]
+    marks = [line for line in axes.lines if line.get_marker() in ("<", ">", "o")]
+    assert [line.get_marker() for line in marks] == [">", "<", "o"]
+    assert [round(xs(line)[0]) for line in marks] == [30, -20, 0]
+    # The noise floor lies around none.
+    assert all(bar.get_x() == pytest.approx(-bar.get_width() / 2) for bar in axes.patches if isinstance(bar, Rectangle))
+    bare = replace(comparison.cases[1], ratio_interval=None, floor=None)
+    (axes,) = changes(Comparison(cases=(bare,), devices=())).axes
+    assert not axes.patches
+
+
+def test_runs_that_share_nothing_have_no_changes_to_draw() -> None:
+    with pytest.raises(UsageError, match="no figure of one case"):
+        changes(compare([figure(A)], [figure(B)]))
+
+
+# --- what is on paper --------------------------------------------------------------------------------------------
+
+
+def test_a_picture_for_a_dark_page_has_light_ink_and_the_light_one_is_as_ever() -> None:
+    run = a_lab_run()
+    plain = written(bars(run), "svg")
+    with drawn_for(Theme.DARK):
+        dark = written(bars(run), "svg")
+    with drawn_for(Theme.LIGHT):
+        assert written(bars(run), "svg") == plain
+    assert b"#161616" in dark
+    assert b"#ececec" in dark
+    assert b"#161616" not in plain
+
+
+def test_what_a_host_is_called_is_no_formula() -> None:
+    device = a_device("a$\\frac{$", "gpu:0", name="x$y$\x1b[31m")
+    run = a_run(*both_passes(device, {}, STEADY, STEADY), name="$\\bad{$")
+    assert "x$y$\\x1b[31m" in " ".join(words(bars(run)))

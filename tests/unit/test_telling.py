@@ -7,12 +7,15 @@ import email
 import email.policy
 import json
 import socket
+import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 from pydantic import ValidationError
 
 from orchestrator.config.scheduling import NotifyConfig, Occasion
@@ -177,6 +180,67 @@ class Mailbox:
     async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:  # aiosmtpd's
         self.messages.append((envelope.rcpt_tos, envelope.content))
         return "250 OK"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> ssl.SSLContext:
+    """A mail server's certificate for localhost; whoever trusts ``tmp_path / "cert.pem"`` trusts it."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True, cwd=tmp_path,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def logged_in(names: list[tuple[bytes, bytes]]) -> Any:
+    def authenticate(server: object, session: object, envelope: object, mechanism: str, given: Any) -> AuthResult:
+        names.append((given.login, given.password))
+        return AuthResult(success=given.password == b"s3cret")
+
+    return authenticate
+
+
+# Encrypted from the first byte on there is nothing to require.
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_is_encrypted_and_its_password_said_to_a_server_that_is_trusted(
+    security: str, certificate: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailbox, names, port = Mailbox(), list[tuple[bytes, bytes]](), free_port()
+    way: dict[str, Any] = (
+        {"ssl_context": certificate} if security == "tls" else {"tls_context": certificate, "require_starttls": True}
+    )
+    (tmp_path / "password").write_text("s3cret\n")
+    mail = {
+        "to": "a@lab.example", "from": "muster@lab.example", "host": "localhost", "port": port, "security": security,
+        "user": "muster", "password_file": str(tmp_path / "password"),
+    }  # fmt: skip
+    controller = Controller(
+        mailbox, hostname="localhost", port=port, server_hostname="localhost", authenticator=logged_in(names),
+        auth_required=True, auth_require_tls=security == "starttls", **way,
+    )  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    controller.start()
+    try:
+        assert told(email=mail)[0] == ("e-mail to a@lab.example: told",)
+        assert names == [(b"muster", b"s3cret")]
+        assert len(mailbox.messages) == 1
+        monkeypatch.delenv("SSL_CERT_FILE")
+        lines, _ = told(email=mail, attempts=1)
+        assert "not told" in lines[0]
+        assert "certificate" in lines[0].lower()
+    finally:
+        controller.stop()
+    assert len(names) == len(mailbox.messages) == 1
 
 
 def test_people_get_an_e_mail_with_the_notice_in_it() -> None:
