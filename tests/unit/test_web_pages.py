@@ -88,7 +88,7 @@ def kind_of(address: str) -> str:
 
 
 def crawl(client: TestClient) -> dict[str, str]:
-    """The pages that can be reached by links, six of a kind, and two of a kind of what they load; each must be there."""
+    """Six of each kind of page that links lead to, and two of each kind of picture; each must be there."""
     waiting, seen, kinds = ["/"], dict[str, str](), Counter[str]()
     while waiting:
         address = waiting.pop()
