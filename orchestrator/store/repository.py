@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -296,6 +296,25 @@ class Store:
         with self._reading() as connection:
             run_id = self._resolved(connection, name)
             return self._whole(connection, run_id, before)
+
+    def resolved(self, name: str) -> str:
+        """Return the id of the run that a name means, as for :meth:`run`; raises RunNotFoundError."""
+        with self._reading() as connection:
+            return self._resolved(connection, name)
+
+    def ended_at(self, run_id: str) -> datetime.datetime | None:
+        """Return when a run came to its end; ``None`` where it goes on, was cut off, or is not there."""
+        with self._reading() as connection:
+            found: datetime.datetime | None = connection.scalar(select(RUNS.c.finished_at).where(RUNS.c.id == run_id))
+            return found
+
+    def states(self) -> Mapping[RunState, int]:
+        """Return how many runs there are in each state; those that nobody works on any more are interrupted."""
+        before = self._running_ids()
+        with self._reading() as connection:
+            found = connection.execute(select(RUNS.c.id, RUNS.c.state)).all()
+            running = before | self._running_ids()
+            return Counter(rows.state(row, running) for row in found)
 
     def paces(self, cases: Sequence[Case], *, simulated: bool) -> Mapping[tuple[str, Workload], Pace]:
         """Return how fast each case's workload went on its device the last time, by device id and workload.

@@ -187,7 +187,7 @@ def summary(row: Row[Any], running: frozenset[str]) -> RunSummary:
         name=row.name,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        state=_state(row, running),
+        state=state(row, running),
         simulated=row.simulated,
         cases=row.cases,
         figures=row.figures,
@@ -204,7 +204,7 @@ def run(row: Row[Any], cases: tuple[CaseResult, ...], running: frozenset[str]) -
         name=row.name,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        state=_state(row, running),
+        state=state(row, running),
         config_text=row.config_text,
         config_path=row.config_path,
         overrides=codec.from_json(tuple[str, ...], row.overrides),
@@ -313,7 +313,7 @@ def _imported(row: Row[Any]) -> Imported | None:
     return None if row.imported_at is None else Imported(source=row.imported_from or "", at=row.imported_at)
 
 
-def _state(row: Row[Any], running: frozenset[str]) -> RunState:
+def state(row: Any, running: frozenset[str]) -> RunState:
     """Return where a run is; one that was never finished and that nobody works on has been cut off."""
-    state = codec.from_data(RunState, row.state)
-    return RunState.INTERRUPTED if state is RunState.RUNNING and row.id not in running else state
+    kept = codec.from_data(RunState, row.state)
+    return RunState.INTERRUPTED if kept is RunState.RUNNING and row.id not in running else kept

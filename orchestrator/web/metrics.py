@@ -54,10 +54,10 @@ class _OfStore(Collector):
         yield from self._schedules()
 
     def _runs(self) -> Iterator[Metric]:
-        states = Counter(run.state for run in self._store.runs())
+        states = self._store.states()
         family = GaugeMetricFamily("muster_runs", "Runs in the store.", labels=["state"])
         for state in RunState:
-            family.add_metric([state.value], states[state])
+            family.add_metric([state.value], states.get(state, 0))
         yield family
 
     def _live(self) -> Iterator[Metric]:

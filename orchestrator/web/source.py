@@ -7,11 +7,10 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.results import RunState
 from orchestrator.store import open_store
 from orchestrator.store.location import is_writable, locate
 from orchestrator.store.postgresql import SCHEME
-from orchestrator.store.sides import Side, floors_of, side
+from orchestrator.store.sides import BASELINE, Side, floors_of, side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,30 +56,28 @@ class StoreSource:
     def side(self, name: str) -> Side:
         """Return a run, or a baseline's, whole; raises UsageError for one that is not there."""
         with self.opened() as store:
-            run_id = next((one.run_id for one in store.baselines() if one.name == name), name)
-            kept = self._of_kept(run_id, store)
-            if kept is not None:
-                return Side(run=kept, name=f"run {kept.id}", floors=floors_of(store, kept))
-            found = side(store, name)
-        if found.run.state is not RunState.RUNNING:
-            self._keep(found.run)
-        return found
+            run_id = next((one.run_id for one in store.baselines() if one.name == name), None)
+            kept = self._of_kept(store, run_id or store.resolved(name)) if not name.startswith(BASELINE) else None
+            if kept is None:
+                found = side(store, name)
+                self._keep(found.run)
+                return found
+            called = f"run {kept.id}" if run_id is None else f"baseline {name} (run {kept.id})"
+            return Side(run=kept, name=called, floors=floors_of(store, kept))
 
     def run(self, name: str) -> Run:
         """Return a run, whole."""
         return self.side(name).run
 
-    def _of_kept(self, run_id: str, store: Store) -> Run | None:
+    def _of_kept(self, store: Store, run_id: str) -> Run | None:
         with self._lock:
             kept = self._kept.get(run_id)
-        if kept is None:
-            return None
         # It may have been gone on with, or removed.
-        now = next((each for each in store.runs() if each.id == run_id), None)
-        is_same = now is not None and (now.state, now.finished_at) == (kept.state, kept.finished_at)
-        return kept if is_same else None
+        return kept if kept is not None and store.ended_at(run_id) == kept.finished_at else None
 
     def _keep(self, run: Run) -> None:
+        if run.finished_at is None:
+            return  # more may come
         with self._lock:
             self._kept[run.id] = run
             self._kept.move_to_end(run.id)

@@ -870,3 +870,18 @@ def test_figures_taken_in_company_are_no_part_of_a_history(store: Store) -> None
     (history,) = store.histories(simulated=False)
     (past,) = store.past("a/cpu", history.case.workload, 9, simulated=False)
     assert [known.case for known in past.cases] == [alone]
+
+
+def test_a_name_a_runs_end_and_the_states_are_asked_for_without_the_runs(store: Store) -> None:
+    fill(store)
+    assert store.resolved("latest") == store.run("latest").id
+    assert store.resolved("7bcd") == "7bcdef012345"
+    assert store.ended_at("7bcdef012345") == store.run("7bcdef012345").finished_at
+    assert store.ended_at("nobody") is None
+    store.resume_run("7bcdef012345")
+    assert store.ended_at("7bcdef012345") is None
+    assert store.states() == {RunState.FINISHED: 9, RunState.INTERRUPTED: 1}
+    with store.written_by("7bcdef012345"):
+        assert store.states() == {RunState.FINISHED: 9, RunState.RUNNING: 1}
+    with pytest.raises(RunNotFoundError):
+        store.resolved("nobody")

@@ -22,7 +22,7 @@ from orchestrator.results import FiringState, RunState
 from orchestrator.store import open_store
 from orchestrator.web.app import create_app
 from orchestrator.web.settings import ServeSettings
-from tests.stores import a_kept_run, a_live_run, fill, keep
+from tests.stores import NOW, a_kept_run, a_live_run, fill, keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -419,3 +419,37 @@ def test_prometheus_reads_the_metrics(client: TestClient, store: Store) -> None:
     assert samples["muster_schedule_last_outcome", "night", "regression"] == 1
     assert samples["muster_schedule_paused", "night"] == 0
     assert samples["muster_scheduler_at_work",] == 0
+
+
+def test_a_run_that_was_shown_is_read_again_once_it_is_another(client: TestClient, store: Store) -> None:
+    first = client.get(f"/runs/{LAST}").text
+    assert client.get(f"/runs/{LAST}").text == first
+    store.resume_run(LAST)
+    assert "interrupted" in client.get(f"/runs/{LAST}").text
+    store.finish_run(LAST, RunState.FINISHED, NOW)
+    assert "interrupted" not in client.get(f"/runs/{LAST}").text
+    store.remove_runs([LAST])
+    assert client.get(f"/runs/{LAST}").status_code == 404
+
+
+def test_a_store_that_is_replaced_or_made_later_is_seen(url: str, tmp_path: Path) -> None:
+    with browser(url) as client:
+        assert "There are no runs yet" in client.get("/").text
+        for name in ("muster.db", "muster.db-wal", "muster.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        with closing(open_store(url)) as store:
+            fill(store)
+        assert LAST in client.get("/runs").text
+
+
+def test_a_store_that_cannot_be_written_is_shown_as_it_is(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+    store.close()
+    # Whoever runs the tests as root may write everything.
+    for module in ("orchestrator.web.source", "orchestrator.store.opening"):
+        monkeypatch.setattr(f"{module}.is_writable", lambda path: False)
+    with browser(url) as client:
+        assert LAST in client.get("/runs").text
+        assert client.get(f"/runs/{LAST}").status_code == 200

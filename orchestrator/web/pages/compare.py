@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 
 from orchestrator.report.plots.style import Theme
@@ -13,6 +15,9 @@ from orchestrator.web.runtables import compared
 from orchestrator.web.sorting import sorted_by
 
 router = APIRouter(include_in_schema=False)
+
+#: Runs to choose from, the newest; others can be named in the address.
+_MOST_OFFERED: Final = 500
 
 
 @router.get("/compare")
@@ -27,7 +32,7 @@ def compare(
 ) -> Response:
     """Choose two; then what became slower or faster, with intervals, and what else is different."""
     with here.source.opened() as store:
-        every = [run for run in store.runs() if run.figures]
+        every = [run for run in store.runs() if run.figures][:_MOST_OFFERED]
         baselines = store.baselines()
     found, table = None, None
     if before and after:
