@@ -21,6 +21,8 @@ from orchestrator.config.kinds import EXCEPT, EXPECTED, NOT_YET
 from orchestrator.config.load import json_schema
 from orchestrator.dispatch import transitions as moves_of
 from orchestrator.report import columns
+from orchestrator.web.app import create_app
+from orchestrator.web.settings import ServeSettings
 from workers.protocol import Pass, Verdict
 
 if TYPE_CHECKING:
@@ -467,7 +469,27 @@ def _role(column: Any) -> str:
     return ", ".join((["primary"] if column.primary_key else []) + targets)
 
 
+# --- the API ---------------------------------------------------------------------------------------------------
+
+
+def api_routes() -> str:
+    """Return a row for each route of the API, as its OpenAPI document has it."""
+    app_of_api = create_app(ServeSettings(store_url="sqlite://"))
+    rows = [
+        (code(f"{method.upper()} {path}"), ", ".join(map(_question, found.get("parameters", []))), found["summary"])
+        for path, methods in app_of_api.openapi()["paths"].items()
+        for method, found in methods.items()
+    ]
+    return table(("Route", "Questions", "What"), rows)
+
+
+def _question(parameter: Node) -> str:
+    mark = "" if parameter["in"] == "path" or not parameter["required"] else " (required)"
+    return f"{code(parameter['name'])}{mark}"
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
+    "api": api_routes,
     "config-keys": config_keys,
     "command-line": commands,
     "errors": error_classes,
