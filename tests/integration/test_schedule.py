@@ -89,6 +89,7 @@ def end(scheduler: Started) -> str:
     return err
 
 
+@pytest.mark.long  # on three hosts: tests/lab/test_night.py
 def test_it_fires_three_times_by_itself_and_the_third_s_slowdown_reaches_the_webhook(
     tmp_path: Path, receiver: Receiver
 ) -> None:

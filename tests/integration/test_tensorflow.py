@@ -206,7 +206,17 @@ def test_a_step_has_the_threads_that_a_workload_asks_for() -> None:
     assert "4096 threads are more than" in str(finished.reason)
 
 
-@pytest.mark.parametrize("name", models.names())
+#: The largest take half a minute each; what they are made of is in the others as well.
+LARGEST = ("overfeat", "vgg-a")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long] if name in LARGEST else [])
+        for name in models.names()
+    ],
+)
 def test_every_model_ends_in_its_shape_and_stays_within_float16(tensorflow: Framework, name: str) -> None:
     workload = a_workload(batch_size=2, precision=Precision.FLOAT16)
     (output,) = tensorflow.build(models.get(name), workload, this_cpu()).outputs()
