@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 from typing import TYPE_CHECKING
 
 from typing_extensions import TypedDict
@@ -42,8 +43,13 @@ def schedule_of(schedule: Schedule) -> ScheduleConfig:
 
 def next_at(config: ScheduleConfig, name: str) -> datetime.datetime | None:
     """Return when the next run begins, from now on; ``None`` where none does any more."""
-    due = next(times(config, datetime.datetime.now(datetime.timezone.utc)), None)
-    return None if due is None else begins_at(config, name, due)
+    return next(iter(coming(config, name, 1)), None)
+
+
+def coming(config: ScheduleConfig, name: str, most: int) -> tuple[datetime.datetime, ...]:
+    """Return when the next runs begin, from now on, the earliest first."""
+    due = itertools.islice(times(config, datetime.datetime.now(datetime.timezone.utc)), most)
+    return tuple(begins_at(config, name, time) for time in due)
 
 
 def require(book: ScheduleBook, name: str) -> Schedule:

@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -340,6 +341,21 @@ def test_schedules_are_paused_and_run_by_forms_of_this_server_alone(url: str, st
         assert client.post("/schedules/other/pause", data={"word": word}).status_code == 404
         with browser(url, allow_runs=True) as other:
             assert word_of(other.get("/schedules").text) != word
+
+
+def test_a_schedule_shows_its_next_times_and_what_came_of_the_last(client: TestClient, store: Store) -> None:
+    text = client.get("/schedules/night").text
+    times = re.findall(r"<li>(\d{4}-\d\d-\d\d \d\d:\d\d UTC)</li>", text)
+    assert len(times) == 5
+    assert times == sorted(times)
+    assert {time.split()[1] for time in times} <= {"01:00", "02:00"}  # three in the morning in Berlin
+    assert "regression" in text
+    (schedule,) = store.schedules.every()
+    store.schedules.put(replace(schedule, config_text="version: 99"))
+    broken = client.get("/schedules/night").text
+    assert "Its next times" not in broken
+    assert "version" in broken
+    assert "cannot be read any more" in client.get("/schedules").text
 
 
 def test_the_api_does_the_same(url: str, store: Store) -> None:

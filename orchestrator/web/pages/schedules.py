@@ -10,19 +10,21 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from orchestrator.errors import UnknownNameError
+from orchestrator.errors import ConfigError, UnknownNameError
 from orchestrator.schedules.service import LEADER
-from orchestrator.schedules.state import firing_data, require, schedule_data
+from orchestrator.schedules.state import coming, firing_data, require, schedule_data, schedule_of
 from orchestrator.web.context import Here, NotAllowedError
 from orchestrator.web.pages.render import page
 
 if TYPE_CHECKING:
+    from orchestrator.results import Schedule
     from orchestrator.web.context import Context
 
 router = APIRouter(include_in_schema=False)
 
 #: Times of a schedule on its page.
 _MOST: Final = 50
+_MOST_COMING: Final = 5
 
 ACTS: Final = ("pause", "unpause", "run-now")
 
@@ -46,10 +48,18 @@ def history(request: Request, here: Here, name: str) -> Response:
             here,
             "schedule.html",
             schedule=schedule_data(store.schedules, found),
+            coming=_coming(found),
             firings=[firing_data(each) for each in store.schedules.history(name, _MOST)],
             config=found.config_text,
             is_led=LEADER in store.at_work(),
         )
+
+
+def _coming(found: Schedule) -> tuple[datetime.datetime, ...]:
+    try:
+        return () if found.is_paused else coming(schedule_of(found), found.name, _MOST_COMING)
+    except ConfigError:  # the page says what is wrong with it
+        return ()
 
 
 @router.post("/schedules/{name}/{act}")
