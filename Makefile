@@ -87,9 +87,9 @@ test-slow: setup-dev system
 test-long: setup-dev system
 	$(BIN)/python -m pytest -m long --ignore=tests/faults
 
-# Every kind of fault once, in its shorter form; `make faults` tries all of them. One at a time, for they tell seconds.
+# Every kind of fault once, in its shorter form; `make faults` tries all of them, one at a time, for it tells seconds.
 test-faults: setup-dev system
-	$(BIN)/python -m pytest -m "not long" tests/faults
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile tests/faults
 
 faults: setup-dev system
 	$(BIN)/python docs/faults.py

@@ -168,7 +168,7 @@ def test_no_tensorflow_is_exit_2_with_the_command_that_mends_it(folder: Path) ->
     assert not (folder / "muster.db").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(folder: Path, number: signal.Signals) -> None:
     with start(
         "run", "small.yaml", "--set", "measure.steps=100000", "--set", "workloads.0.passes=[forward]", cwd=folder
@@ -190,6 +190,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(folder: Path, numbe
     assert summary["state"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_of_two_runs_at_once_the_second_waits_for_the_device_and_one_store_holds_both(folder: Path) -> None:
     long = ("--set", "measure.steps=100000", "--set", "workloads.0.passes=[forward]")
     with start("run", "small.yaml", *long, cwd=folder) as first:

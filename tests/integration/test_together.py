@@ -158,6 +158,7 @@ def window(result: Result) -> tuple[float, float]:
     return begin, begin + seconds(result, Phase.MEASURE)
 
 
+@pytest.mark.slow
 def test_a_run_measures_each_device_alone_and_then_both_at_once(tmp_path: Path) -> None:
     (tmp_path / "both.yaml").write_text(CONFIG)
     ended = muster("run", "both.yaml", cwd=tmp_path, timeout_s=170)

@@ -229,6 +229,7 @@ def test_names_of_the_config_never_reach_a_shell(lab: Lab) -> None:
     assert done.code == 4
 
 
+@pytest.mark.long  # quoting itself: tests/properties/test_quoting.py
 def test_a_python_in_a_folder_with_a_name_that_needs_quotes_is_found(lab: Lab) -> None:
     folder = "it's a $(folder); really"
     lab["h3"].run("ln", "-s", "../env", f"/home/bench/work/{folder}")
