@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,20 @@ def test_a_unit_is_written_and_what_else_there_is_is_printed(
     assert "kind: CronJob" in out
     assert call(["schedule", "install", "--print"]) == ExitCode.OK
     assert unit in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit_and_would_refuse_a_wrong_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    add()
+    assert call(["schedule", "install"]) == ExitCode.OK
+    unit = folder / "config/systemd/user/muster-scheduler.service"
+    verify = ["systemd-analyze", "verify", "--user"]
+    assert subprocess.run([*verify, unit], capture_output=True).returncode == 0
+    wrong = folder / "wrong.service"
+    wrong.write_text(unit.read_text().replace("ExecStart=", "ExecStart=/no/such/program "))
+    assert subprocess.run([*verify, wrong], capture_output=True).returncode != 0
 
 
 # --- muster prune ----------------------------------------------------------------------------------------------
