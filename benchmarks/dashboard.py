@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from orchestrator.results import LiveDevice, LiveRun
+from orchestrator.live import LiveDevice, LiveRun
 from orchestrator.store import open_store
 from orchestrator.web.liveview import changes, views
 from workers import codec

@@ -6,20 +6,9 @@ import datetime
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.live import LiveDevice, LiveFailure, LiveRun
 from orchestrator.report.printable import printable
-from orchestrator.results import (
-    Cause,
-    FiringState,
-    Imported,
-    LiveDevice,
-    LiveFailure,
-    LiveRun,
-    NewFiring,
-    NewRun,
-    Quarantine,
-    RunState,
-    Schedule,
-)
+from orchestrator.results import Cause, FiringState, Imported, NewFiring, NewRun, Quarantine, RunState, Schedule
 from tests.builders import a_case, a_device, a_telemetry, a_workload
 from tests.runs import a_case_result, a_case_without_attempt, a_run, an_environment
 from workers.protocol import Verdict

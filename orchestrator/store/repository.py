@@ -13,7 +13,8 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orchestrator.errors import RunNotFoundError, StoreError
-from orchestrator.results import LATEST, Attempt, Baseline, LiveRun, Past, RunState
+from orchestrator.live import LiveRun
+from orchestrator.results import LATEST, Attempt, Baseline, Past, RunState
 from orchestrator.store import baselines, histories, noise_floors, removal, rows, sqlite
 from orchestrator.store.lock import this_process
 from orchestrator.store.queries import ATTEMPTS_WHOLE, LATE_IN_ORDER, NEWEST_FIRST, SUMMARIES, latest_figures

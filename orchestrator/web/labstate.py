@@ -13,7 +13,8 @@ from orchestrator.report.listings import QuarantineData, quarantine_data
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.results import DeviceSeen, LiveRun, Quarantine
+    from orchestrator.live import LiveRun
+    from orchestrator.results import DeviceSeen, Quarantine
     from orchestrator.store.repository import Store
 
 #: In these a device of a run that goes on is held by it.

@@ -13,7 +13,7 @@ from orchestrator.report.words import count, seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.results import LiveDevice, LiveFailure, LiveRun
+    from orchestrator.live import LiveDevice, LiveFailure, LiveRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from orchestrator.results import LiveDevice, LiveRun
+    from orchestrator.live import LiveDevice, LiveRun
     from orchestrator.store.repository import Store
 
 router = APIRouter(include_in_schema=False)

@@ -15,7 +15,7 @@ from tests.builders import a_case, a_device, a_new_run, a_workload
 from workers.protocol import Phase, Progress, Verdict
 
 if TYPE_CHECKING:
-    from orchestrator.results import LiveRun
+    from orchestrator.live import LiveRun
 
 DEADLINE_S = 20.0
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.live import LiveDevice, LiveRun
 from orchestrator.report.table import Cell, Column, Row, RowKind, Table
-from orchestrator.results import LiveDevice, LiveRun
 from orchestrator.store import open_store
 from orchestrator.web.feed import Feed
 from orchestrator.web.liveview import changes, structure, views

@@ -17,7 +17,7 @@ from orchestrator.cli.progress.news import label
 from orchestrator.cli.progress.picture import Picture
 from orchestrator.dispatch.messages import RecordVerdict
 from orchestrator.errors import StoreError
-from orchestrator.results import LiveDevice, LiveFailure, LiveRun
+from orchestrator.live import LiveDevice, LiveFailure, LiveRun
 from workers.protocol import Verdict
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from typing_extensions import TypedDict
 
+from orchestrator.live import LiveRun
 from orchestrator.report.attempts import attempts_table
 from orchestrator.report.environments import environments
 from orchestrator.report.listings import (
@@ -21,7 +22,6 @@ from orchestrator.report.listings import (
     run_data,
 )
 from orchestrator.report.renderers.json import TableData, table_data
-from orchestrator.results import LiveRun
 from orchestrator.schedules.state import FiringData, ScheduleData, firing_data, require, schedule_data
 from orchestrator.web.api.answers import PROBLEMS, StrictRoute
 from orchestrator.web.context import Here
