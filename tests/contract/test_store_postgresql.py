@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy
+from fastapi.testclient import TestClient
 
 from orchestrator.errors import (
     MusterError,
@@ -21,8 +23,11 @@ from orchestrator.errors import (
 )
 from orchestrator.store import migrate, open_store
 from orchestrator.store.tables import METADATA
+from orchestrator.web.app import create_app
+from orchestrator.web.settings import ServeSettings
 from tests.builders import a_case, a_new_run, a_result
 from tests.postgresql import GUARDED, PASSWORD
+from tests.stores import a_live_run, fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,3 +263,16 @@ def test_a_server_that_goes_away_in_the_middle_is_an_error_for_people(postgresql
         postgresql.sql("ALTER TABLE runs RENAME TO hidden", database="muster")
         with pytest.raises(StoreError, match="muster"):
             store.runs()
+
+
+def test_the_dashboard_shows_it(postgresql: Server) -> None:
+    url = postgresql.new_store()
+    with closing(open_store(url)) as store, store.written_by("aaaaaaaaaaaa"):
+        fill(store)
+        store.put_live(a_live_run())
+        app = create_app(ServeSettings(store_url=url))
+        with TestClient(app, base_url="http://127.0.0.1", headers={"accept": "text/html"}) as client:
+            for address in ("/", "/runs", "/runs/latest", "/trends", "/lab", "/schedules/night", "/metrics"):
+                assert client.get(address).status_code == 200, address
+            assert "3/50" in client.get("/").text
+            assert len(client.get("/api/v1/runs").json()) == 10
