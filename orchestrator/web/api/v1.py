@@ -22,13 +22,14 @@ from orchestrator.report.listings import (
     run_data,
 )
 from orchestrator.report.renderers.json import TableData, table_data
+from orchestrator.report.trend import title_of
 from orchestrator.schedules.state import FiringData, ScheduleData, firing_data, require, schedule_data
 from orchestrator.web.api.answers import PROBLEMS, StrictRoute
 from orchestrator.web.context import Here
 from orchestrator.web.labstate import LabDeviceData, lab_of
 from orchestrator.web.pages.runs import fits
 from orchestrator.web.pages.schedules import done
-from orchestrator.web.runtables import compared, history_id, run_table, title_of, trend_of
+from orchestrator.web.runtables import compared, history_id, history_of, run_table
 
 router = APIRouter(prefix="/api/v1", route_class=StrictRoute, responses=PROBLEMS)
 
@@ -108,7 +109,7 @@ def compare(
         str,
         Query(
             description="A share, such as 3%; without it each device's noise floor.",
-            pattern=r"^(0\.[0-9]{0,9}[1-9]%?|[1-9][0-9]?(\.[0-9]{1,9})?%)?$",
+            pattern=r"^(0\.[0-9]{0,5}[1-9]%?|[1-9][0-9]?(\.[0-9]{1,6})?%)?$",
         ),
     ] = "",
 ) -> TableData:
@@ -124,7 +125,7 @@ def trends(here: Here, simulated: Simulated = False) -> list[HistoryData]:
         return [
             {
                 "id": history_id(each),
-                "title": title_of(each),
+                "title": title_of(each.case),
                 "device_id": each.case.device.id,
                 "runs": each.runs,
                 "last_at": each.last_at.isoformat(),
@@ -138,7 +139,7 @@ def trend(
     here: Here, history: Annotated[str, Path(description="Its id, from /trends.")], simulated: Simulated = False
 ) -> TableData:
     """Return a row for each run, and where the level changed."""
-    return table_data(trend_of(here.source, history, simulated=simulated).table)
+    return table_data(history_of(here.source, history, simulated=simulated).table)
 
 
 @router.get("/lab", summary="Hosts and devices, as this store's runs have seen them")
@@ -153,11 +154,7 @@ def quarantine(here: Here) -> list[QuarantineData]:
     """List what is put aside, real ones first."""
     now = datetime.datetime.now(datetime.timezone.utc)
     with here.source.opened() as store:
-        return [
-            quarantine_data(one, simulated=simulated)
-            for simulated in (False, True)
-            for one in store.quarantines(now, simulated=simulated)
-        ]
+        return [quarantine_data(one, simulated=simulated) for one, simulated in store.all_quarantines(now)]
 
 
 @router.get("/baselines", summary="Baselines: muster baseline list --json")
