@@ -62,6 +62,7 @@ def main() -> None:
                 "cores": os.cpu_count(),
                 "kib": {path: weight(address, path) for path in ("/", "/static/live.js", "/static/muster.css")},
                 "bare_cpu": bare(asked.devices),
+                "head_cpu": said_once_a_second(folder, asked.devices),
                 "lookers": [watch(address, process, number, asked.seconds) for number in (1, asked.lookers)],
                 "browser": browse(address, asked.seconds),
             }
@@ -149,6 +150,16 @@ def server(url: str) -> Iterator[tuple[str, psutil.Process]]:
             yield found[0].rstrip("/"), psutil.Process(started.pid)
         finally:
             started.terminate()
+
+
+def said_once_a_second(folder: str, devices: int) -> float:
+    """Share of a core that a head takes to put where its run is into a store, once a second."""
+    with open_store(f"sqlite:///{folder}/head.db") as store:
+        states = [state(number, devices) for number in range(20)]
+        began = time.process_time()
+        for each in states:
+            store.put_live(each)
+        return (time.process_time() - began) / len(states)
 
 
 def weight(address: str, path: str) -> dict[str, float]:

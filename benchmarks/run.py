@@ -214,6 +214,8 @@ def dashboard(data: dict[str, Any]) -> str:
                 for row in data["lookers"]
             ),
             "",
+            f"The head, to put where its run is into the store: {data['head_cpu']:.1%} of a core.",
+            "",
             seen,
         ]
     )

@@ -5,9 +5,9 @@
     MusterError                 what is wrong, and what to type to mend it
     ├── UsageError              the command or its arguments are wrong                        exit 2
     │   ├── ConfigError         the config is wrong: every problem as file:line:column        exit 2
-    │   ├── MixtureError        two runs that cannot stand side by side                      exit 2
-    │   ├── UnknownNameError    nothing is called so                                         exit 2
-    │   │   └── RunNotFoundError  no run of that name in the store, or more than one          exit 2
+    │   ├── MixtureError        two runs that cannot stand side by side                       exit 2
+    │   ├── UnknownNameError    nothing is called so                                          exit 2
+    │   │   └── RunNotFoundError  no run of that name in the store, or more than one            exit 2
     │   └── MissingFrameworkError  no host has a framework that the config asks for           exit 2
     ├── StoreError              the store cannot be opened, read or written                   exit 2
     │   ├── StoreVersionError   made by a newer muster

@@ -6,8 +6,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.options import DEFAULT_STORE
 from orchestrator.cli.output import print_run
+from orchestrator.config.defaults import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from orchestrator.cli.execution import Executed

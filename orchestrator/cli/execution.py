@@ -175,10 +175,10 @@ def _try_report(new: NewRun, config: Config) -> None:
 
     Raises :class:`UsageError` for references and rows that do not exist.
     """
-    from orchestrator.cli.output import table_of
+    from orchestrator.report.asked import table_as_asked
 
     cases = tuple(CaseResult(case=case, position=i) for i, case in enumerate(new.cases))
-    table_of(_as_run(new, Outcome(cases=cases, store_error=None), RunState.RUNNING, None), config.report)
+    table_as_asked(_as_run(new, Outcome(cases=cases, store_error=None), RunState.RUNNING, None), config.report)
 
 
 def _chosen(order: Order, inventory: Inventory) -> Plan:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-#: Where results are when neither the config nor ``--store`` says so.
-DEFAULT_STORE: Final = "sqlite:///muster.db"
+# Beside the option that it is for.
+from orchestrator.config.defaults import DEFAULT_STORE as DEFAULT_STORE
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or latest.")]

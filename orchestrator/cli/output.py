@@ -8,8 +8,6 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.options import DEFAULT_STORE
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,7 +36,10 @@ def print_run(
     ``store`` is where the run is kept, for the commands in the notes; ``floors`` are the noise floors that it knows;
     the rows of the runs ``beside`` it stand below its own.
     """
-    table = table_of(run, report, wide=wide or form == "json", store=store, floors=floors, beside=beside)
+    # Here and not above: numpy comes with this, and `check` and `plan` have no use for it.
+    from orchestrator.report.asked import table_as_asked
+
+    table = table_as_asked(run, report, wide=wide or form == "json", store=store, floors=floors, beside=beside)
     print_table(table, form=form)
 
 
@@ -47,24 +48,6 @@ def print_table(table: Table, *, form: str) -> None:
     from orchestrator.report import renderers
 
     sys.stdout.write(renderers.load(form)(table, width=width(), color=has_color()))
-
-
-def table_of(
-    run: Run,
-    report: ReportConfig,
-    *,
-    wide: bool = False,
-    store: str | None = None,
-    floors: Sequence[NoiseFloor] = (),
-    beside: Sequence[Run] = (),
-) -> Table:
-    """Return a run's table; raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find."""
-    # Here and not above: numpy comes with this, and `check` and `plan` have no use for it.
-    from orchestrator.report.asked import table_as_asked
-
-    return table_as_asked(
-        run, report, wide=wide, store=None if store == DEFAULT_STORE else store, floors=floors, beside=beside
-    )
 
 
 def width() -> int | None:

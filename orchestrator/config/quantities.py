@@ -40,6 +40,11 @@ def format_duration(seconds: float) -> str:
     return "".join(parts)
 
 
+def typed_share(text: str) -> float:
+    """Return a share as a person typed it, ``3%`` or ``0.03``; raises ValueError."""
+    return parse_share(text if text.endswith("%") else float(text))
+
+
 def parse_share(value: str | float) -> float:
     """Return ``1%`` as 0.01, and a number between 0 and 1 as it is; raises ValueError with what was expected.
 

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, StrictInt, ValidationError, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import InitErrorDetails
 
+from orchestrator.config.defaults import DEFAULT_STORE
 from orchestrator.config.hosts import ClusterConfig, ClusterMode, HostConfig, HostDefaults
 from orchestrator.config.kinds import (
     Keys,
@@ -222,7 +223,7 @@ class Config(Keys):
     quality: QualityConfig = Field(QualityConfig(), description="From when on a figure is doubtful.")
     report: ReportConfig = Field(ReportConfig(), description="What stands in the table beside the run's figures.")
     store: StoreUrl = Field(
-        "sqlite:///muster.db",
+        DEFAULT_STORE,
         description="Where results are kept: sqlite:///FILE, relative to the current directory.",
         json_schema_extra=not_yet(
             "stores other than SQLite and PostgreSQL", supported=r"sqlite:///.|postgresql\+psycopg://"

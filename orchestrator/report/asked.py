@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.config.defaults import DEFAULT_STORE
 from orchestrator.config.load import load_text
 from orchestrator.config.overrides import from_typed
 from orchestrator.config.schema import ReportConfig
@@ -37,7 +38,7 @@ def table_as_asked(
     floors: Sequence[NoiseFloor] = (),
     beside: Sequence[Run] = (),
 ) -> Table:
-    """Return a run's table; ``store`` is the URL that commands in its notes have to name, ``None`` for the default.
+    """Return a run's table; ``store`` is where it is kept, which commands in its notes name but for the default.
 
     Raises :class:`orchestrator.errors.UsageError` for rows that ``report`` cannot find.
     """
@@ -50,7 +51,7 @@ def table_as_asked(
         references=references.load(report.references),
         relative_to=report.relative_to,
         wide=wide,
-        store=store,
+        store=None if store == DEFAULT_STORE else store,
         floors=floors,
         beside=beside,
     )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.analysis.history import points_of, reasons
+from orchestrator.analysis.noise import floor_for
+from orchestrator.analysis.trend import change_points
 from orchestrator.report.figures import rounded
 from orchestrator.report.table import Align, Cell, Column, Row, RowKind, Table
+from orchestrator.report.workloads import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator.analysis.trend import ChangePoint, TrendPoint
+    from orchestrator.results import NoiseFloor, Past
+    from workers.protocol import Case
 
 _COLUMNS: Final = (
     Column(key="num", heading="Num"),
@@ -22,6 +29,31 @@ _COLUMNS: Final = (
 )
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trend:
+    """How one workload on one device went."""
+
+    title: str
+    points: tuple[TrendPoint, ...]
+    changes: tuple[ChangePoint, ...]
+    table: Table
+
+
+def trend_of(case: Case, past: Sequence[Past], floors: Iterable[NoiseFloor], *, simulated: bool) -> Trend:
+    """Return the figures of a case's workload on its device over ``past``, oldest first, and where they changed."""
+    floor = floor_for(floors, case.device, case.workload)
+    points = points_of(past, case.device)
+    changes = change_points(points, between_sd=None if floor is None else floor.between_sd)
+    title = title_of(case)
+    table = trend_table(title, points, changes, simulated=simulated, why=reasons(past, points, changes))
+    return Trend(title=title, points=points, changes=changes, table=table)
+
+
+def title_of(case: Case) -> str:
+    """Return what a history is of."""
+    return f"{case.device.id}: {in_words(case.workload)}"
 
 
 def trend_table(

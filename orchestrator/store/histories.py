@@ -11,10 +11,10 @@ from sqlalchemy import and_, func, or_, select
 
 from orchestrator.results import DeviceSeen, History
 from orchestrator.store import rows
-from orchestrator.store.queries import NEWEST_FIRST
+from orchestrator.store.queries import NEWEST_FIRST, WITH_FIGURE
 from orchestrator.store.tables import CASES, RUNS
 from workers import codec
-from workers.protocol import Company, Verdict
+from workers.protocol import Company
 
 if TYPE_CHECKING:
     import datetime
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
     from workers.protocol import Workload
-
-_WITH_FIGURE: Final = tuple(verdict.value for verdict in Verdict if verdict.has_figure)
 
 #: A case of one device alone is comparable with others of its kind.
 _NOT_TOGETHER: Final = or_(CASES.c.company.is_(None), CASES.c.company != Company.TOGETHER.value)
@@ -72,7 +70,7 @@ def every(connection: Connection, *, simulated: bool) -> tuple[History, ...]:
             func.max(RUNS.c.created_at).label("last_at"),
         )
         .join(RUNS, CASES.c.run_id == RUNS.c.id)
-        .where(_own(simulated=simulated), CASES.c.verdict.in_(_WITH_FIGURE), _NOT_TOGETHER)
+        .where(_own(simulated=simulated), CASES.c.verdict.in_(WITH_FIGURE), _NOT_TOGETHER)
         .group_by(CASES.c.device_id, CASES.c.workload)
         .subquery()
     )
@@ -95,7 +93,7 @@ def runs_of(
     wanted = (
         select(RUNS.c.id, RUNS.c.created_at)
         .join(CASES, CASES.c.run_id == RUNS.c.id)
-        .where(_own(simulated=simulated), _of(device_id, workload), CASES.c.verdict.in_(_WITH_FIGURE), _NOT_TOGETHER)
+        .where(_own(simulated=simulated), _of(device_id, workload), CASES.c.verdict.in_(WITH_FIGURE), _NOT_TOGETHER)
         .group_by(RUNS.c.id, RUNS.c.created_at)
         .order_by(*NEWEST_FIRST)
         .limit(last)

@@ -46,14 +46,15 @@ class Presence:
         Not earlier: on layered file systems it becomes another file when it is first opened so.
         """
         if self._path is not None and self._opened is None:
-            self._opened = _identity(self._path)
+            self._opened = identity(self._path)
 
     def is_lost(self) -> bool:
         """Return whether another file is there than the one that was noted; raises OSError where none is."""
-        return self._path is not None and self._opened is not None and _identity(self._path) != self._opened
+        return self._path is not None and self._opened is not None and identity(self._path) != self._opened
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another one in its place; raises OSError where there is none."""
     found = path.stat()
     return found.st_dev, found.st_ino
 

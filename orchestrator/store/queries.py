@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
-_WITH_FIGURE: Final = tuple(verdict.value for verdict in Verdict if verdict.has_figure)
+#: The verdicts of cases that have a figure.
+WITH_FIGURE: Final = tuple(verdict.value for verdict in Verdict if verdict.has_figure)
 
 NEWEST_FIRST: Final = (RUNS.c.created_at.desc(), RUNS.c.id.desc())
 
@@ -24,7 +25,7 @@ SUMMARIES: Final = (
     select(
         RUNS,
         func.count(CASES.c.id).label("cases"),
-        func.count(CASES.c.id).filter(CASES.c.verdict.in_(_WITH_FIGURE)).label("figures"),
+        func.count(CASES.c.id).filter(CASES.c.verdict.in_(WITH_FIGURE)).label("figures"),
     )
     .select_from(RUNS.outerjoin(CASES, CASES.c.run_id == RUNS.c.id))
     .group_by(RUNS.c.id)
@@ -76,7 +77,7 @@ def latest_figures(device_ids: Sequence[str], *, simulated: bool) -> Select[Any]
         .where(CASES.c.device_id.in_(device_ids), RUNS.c.simulated == simulated)
         # What is called localhost elsewhere is another machine.
         .where(RUNS.c.imported_at.is_(None))
-        .where(ATTEMPTS.c.verdict.in_(_WITH_FIGURE))
+        .where(ATTEMPTS.c.verdict.in_(WITH_FIGURE))
         .group_by(CASES.c.device_id, CASES.c.workload)
     )
     return ATTEMPTS_WHOLE.where(ATTEMPTS.c.id.in_(latest))

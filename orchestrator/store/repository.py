@@ -191,6 +191,11 @@ class Store:
         with self._reading() as connection:
             return tuple(map(rows.quarantine, connection.execute(lasting.order_by(QUARANTINES.c.target))))
 
+    def all_quarantines(self, at: datetime.datetime) -> tuple[tuple[Quarantine, bool], ...]:
+        """Return what is put aside at a time, and whether that is in a made-up lab; real ones first."""
+        kinds = (False, True)
+        return tuple((one, simulated) for simulated in kinds for one in self.quarantines(at, simulated=simulated))
+
     def save_noise_floors(self, floors: Sequence[NoiseFloor], *, simulated: bool) -> None:
         """Keep how far apart figures lie on devices; the newest one of a device and workload counts."""
         with self._writing() as connection:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.errors import MixtureError, UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.results import NoiseFloor, Run
     from orchestrator.store.repository import Store
 
@@ -26,21 +28,22 @@ class Side:
     floors: tuple[NoiseFloor, ...]
 
 
-def side(store: Store, name: str) -> Side:
-    """Return a run of the store, or a baseline's.
+def side(store: Store, name: str, read: Callable[[str], Run] | None = None) -> Side:
+    """Return a run of the store, or a baseline's; read by ``read`` where somebody has a faster way to a run.
 
     A baseline's name goes before a run's id; ``baseline:NAME`` means nothing else. Raises
     :class:`orchestrator.errors.UsageError` with what there is.
     """
+    read = read or store.run
     known = {baseline.name: baseline.run_id for baseline in store.baselines()}
     wanted = name.removeprefix(BASELINE)
     if wanted in known:
-        run = store.run(known[wanted])
+        run = read(known[wanted])
         return Side(run=run, name=f"baseline {wanted} (run {run.id})", floors=floors_of(store, run))
     if name.startswith(BASELINE):
         there = ", ".join(known) or "none yet: muster baseline set NAME RUN"
         raise UnknownNameError(f"there is no baseline {wanted!r}", remedy=f"there are: {there}")
-    run = store.run(name)
+    run = read(name)
     return Side(run=run, name=f"run {run.id}", floors=floors_of(store, run))
 
 

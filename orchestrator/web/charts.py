@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
+
+from orchestrator.web.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -25,7 +26,7 @@ class Charts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._kept: Recent[bytes] = Recent(_MOST_KEPT)
 
     def svg(self, key: Hashable, theme: Theme, draw: Callable[[], Figure]) -> bytes:
         """Return the picture of that key on such a page; ``draw`` is called where it is not there yet.
@@ -34,12 +35,10 @@ class Charts:
         """
         from orchestrator.report.plots.style import drawn_for, written
 
-        name = (key, theme)
         with self._lock:
-            if name not in self._kept:
+            found = self._kept.get((key, theme))
+            if found is None:
                 with drawn_for(theme):
-                    self._kept[name] = written(draw(), "svg")
-                while len(self._kept) > _MOST_KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(name)
-            return self._kept[name]
+                    found = written(draw(), "svg")
+                self._kept.put((key, theme), found)
+            return found

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 
 from orchestrator.errors import MusterError
-from orchestrator.web.liveview import RunView, changes, structure, views
+from orchestrator.web.liveview import RunView, changes, everything, structure, views
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,7 +65,7 @@ class Feed:
         try:
             self._publish(await run_in_threadpool(self.look))
             seen, version = self._views, self._version
-            yield _event(_everything(seen) if structure(seen) == shown else changes((), seen))
+            yield _event(everything(seen) if structure(seen) == shown else changes((), seen))
             while not self._is_closed:
                 if version == self._version:
                     changed = self._changed
@@ -98,27 +97,6 @@ class Feed:
             with contextlib.suppress(MusterError):
                 self._publish(await run_in_threadpool(self.look))
             await asyncio.sleep(self._every_s)
-
-
-def _everything(found: tuple[RunView, ...]) -> dict[str, object]:
-    """Return the change that brings any page of this structure up to date."""
-    unlike: dict[str, Any] = dict.fromkeys(("case", "doing", "steps", "ms", "heat", "power", "left"), "?")
-    blank = tuple(
-        replace(
-            run,
-            done=-1,
-            total=-1,
-            cases="",
-            failed="?",
-            elapsed="",
-            eta="",
-            stage="?",
-            failures=("?",),
-            devices=tuple(replace(line, activity="", cases="", step=-1, **unlike) for line in run.devices),
-        )
-        for run in found
-    )
-    return changes(blank, found)
 
 
 def _event(data: dict[str, object]) -> str:

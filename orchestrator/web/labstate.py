@@ -61,12 +61,30 @@ def lab_of(store: Store, *, simulated: bool) -> tuple[LabDeviceData, ...]:
     """Return every device that a run of this store had, by id; leases are those of runs that go on, as they say it."""
     now = datetime.datetime.now(datetime.timezone.utc)
     aside = store.quarantines(now, simulated=simulated)
-    live = [run for run in store.live() if run.simulated == simulated]
-    return tuple(_device(seen, aside, live, simulated=simulated) for seen in store.devices_seen(simulated=simulated))
+    leases = _leases([run for run in store.live() if run.simulated == simulated])
+    return tuple(
+        _device(seen, aside, leases.get(seen.device.id, []), simulated=simulated)
+        for seen in store.devices_seen(simulated=simulated)
+    )
+
+
+def _leases(live: Sequence[LiveRun]) -> dict[str, list[LeaseData]]:
+    """Return by the device's id who holds it, and what is waited for there."""
+    found: dict[str, list[LeaseData]] = {}
+    for run in live:
+        for device in run.devices:
+            is_held = device.activity in _HOLDING
+            if is_held or device.activity == "waiting":
+                text = device.case if is_held else device.doing
+                lease: LeaseData = {
+                    "run_id": run.run_id, "state": "held" if is_held else "waiting", "text": text or "",
+                }  # fmt: skip
+                found.setdefault(device.id, []).append(lease)
+    return found
 
 
 def _device(
-    seen: DeviceSeen, aside: Sequence[Quarantine], live: Sequence[LiveRun], *, simulated: bool
+    seen: DeviceSeen, aside: Sequence[Quarantine], leases: list[LeaseData], *, simulated: bool
 ) -> LabDeviceData:
     device = seen.device
     put_aside = next((one for one in aside if one.covers(device.id)), None)
@@ -82,16 +100,7 @@ def _device(
         "last_verdict": None if seen.verdict is None else seen.verdict.value,
         "last_reason": seen.reason,
         "quarantine": None if put_aside is None else quarantine_data(put_aside, simulated=simulated),
-        "leases": [
-            {
-                "run_id": run.run_id,
-                "state": "held" if each.activity in _HOLDING else "waiting",
-                "text": (each.case if each.activity in _HOLDING else each.doing) or "",
-            }
-            for run in live
-            for each in run.devices
-            if each.id == device.id and (each.activity in _HOLDING or each.activity == "waiting")
-        ],
+        "leases": leases,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.report.printable import printable
 from orchestrator.report.words import count, seconds
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.live import LiveDevice, LiveFailure, LiveRun
+
+
+#: Fields of a run that the page has places for, beside those of its devices.
+_CHANGING: Final = ("done", "total", "cases", "failed", "elapsed", "eta", "stage", "failures")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +131,14 @@ def structure(found: Sequence[RunView]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def everything(now: Sequence[RunView]) -> dict[str, Any]:
+    """Return what brings any page of that structure up to date, in the form of :func:`changes`."""
+    told = {
+        run.id: {**_fields(run), "devices": {str(line.number): asdict(line) for line in run.devices}} for run in now
+    }
+    return {"structure": structure(now), "runs": told}
+
+
 def changes(before: Sequence[RunView], now: Sequence[RunView]) -> dict[str, Any]:
     """Return what a page that shows ``before`` must change to show ``now``: field by field, and nothing else.
 
@@ -136,22 +148,24 @@ def changes(before: Sequence[RunView], now: Sequence[RunView]) -> dict[str, Any]
     word = structure(now)
     if structure(before) != word:
         return {"structure": word, "runs": {}}
-    pairs = zip(before, now, strict=True)
-    told = {new.id: _run_changes(old, new) for old, new in pairs}
+    told = {new.id: _run_changes(old, new) for old, new in zip(before, now, strict=True)}
     return {"structure": word, "runs": {run_id: change for run_id, change in told.items() if change}}
 
 
-def _run_changes(old: RunView, new: RunView) -> Mapping[str, Any]:
-    fields = ("done", "total", "cases", "failed", "elapsed", "eta", "stage", "failures")
-    change: dict[str, Any] = {name: getattr(new, name) for name in fields if getattr(new, name) != getattr(old, name)}
+def _fields(run: RunView) -> dict[str, Any]:
+    """Return what of a run itself can change while it goes on."""
+    return {name: getattr(run, name) for name in _CHANGING}
+
+
+def _run_changes(old: RunView, new: RunView) -> dict[str, Any]:
     devices = {
-        str(line.number): _line_changes(before, line)
+        str(line.number): _differing(asdict(before), asdict(line))
         for before, line in zip(old.devices, new.devices, strict=True)
         if before != line
     }
+    change = _differing(_fields(old), _fields(new))
     return {**change, "devices": devices} if devices else change
 
 
-def _line_changes(old: DeviceLine, new: DeviceLine) -> Mapping[str, Any]:
-    before = asdict(old)
-    return {name: value for name, value in asdict(new).items() if before[name] != value}
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in new.items() if old[name] != value}

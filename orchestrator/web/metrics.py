@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from orchestrator.live import LiveDevice, LiveRun
+    from orchestrator.live import LiveRun
     from orchestrator.store.repository import Store
 
 router = APIRouter(include_in_schema=False)
@@ -117,12 +117,7 @@ def _devices(live: tuple[LiveRun, ...]) -> Iterator[Metric]:
             counted.add_metric([run.run_id, activity], number)
         for device in run.devices:
             for name, family in figures.items():
-                value = _figure(device, name)
+                value: float | None = getattr(device, name)
                 if value is not None:
                     family.add_metric([run.run_id, device.host, device.id], value)
     yield from (counted, *figures.values())
-
-
-def _figure(device: LiveDevice, name: str) -> float | None:
-    value: float | None = getattr(device, name)
-    return value

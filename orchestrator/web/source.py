@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.store import open_store
-from orchestrator.store.location import is_writable, locate
+from orchestrator.store.location import identity, is_writable, locate
 from orchestrator.store.postgresql import SCHEME
-from orchestrator.store.sides import BASELINE, Side, floors_of, side
+from orchestrator.store.sides import side
+from orchestrator.web.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from orchestrator.results import Run
     from orchestrator.store.repository import Store
+    from orchestrator.store.sides import Side
 
 #: Runs that have ended are kept so many at once: reading one of 5,000 cases takes a second.
 _MOST_KEPT: Final = 8
@@ -30,7 +32,7 @@ class StoreSource:
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._identity: tuple[int, int] | None = None
-        self._kept: OrderedDict[str, Run] = OrderedDict()
+        self._kept: Recent[Run] = Recent(_MOST_KEPT)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Store]:
@@ -56,44 +58,35 @@ class StoreSource:
     def side(self, name: str) -> Side:
         """Return a run, or a baseline's, whole; raises UsageError for one that is not there."""
         with self.opened() as store:
-            run_id = next((one.run_id for one in store.baselines() if one.name == name), None)
-            kept = self._of_kept(store, run_id or store.resolved(name)) if not name.startswith(BASELINE) else None
-            if kept is None:
-                found = side(store, name)
-                self._keep(found.run)
-                return found
-            called = f"run {kept.id}" if run_id is None else f"baseline {name} (run {kept.id})"
-            return Side(run=kept, name=called, floors=floors_of(store, kept))
+            return side(store, name, lambda wanted: self._read(store, wanted))
 
     def run(self, name: str) -> Run:
         """Return a run, whole."""
         return self.side(name).run
 
-    def _of_kept(self, store: Store, run_id: str) -> Run | None:
-        with self._lock:
-            kept = self._kept.get(run_id)
+    def _read(self, store: Store, name: str) -> Run:
+        run_id = store.resolved(name)
+        kept = self._kept.get(run_id)
         # It may have been gone on with, or removed.
-        return kept if kept is not None and store.ended_at(run_id) == kept.finished_at else None
+        if kept is not None and store.ended_at(run_id) == kept.finished_at:
+            return kept
+        run = store.run(run_id)
+        if run.finished_at is not None:  # else more may come
+            self._kept.put(run_id, run)
+        return run
 
-    def _keep(self, run: Run) -> None:
-        if run.finished_at is None:
-            return  # more may come
-        with self._lock:
-            self._kept[run.id] = run
-            self._kept.move_to_end(run.id)
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
+    def _file(self) -> Path | None:
+        """Return the store's file; ``None`` where it is none, or is not there yet."""
+        path = None if self.url.startswith(f"{SCHEME}:") else locate(self.url).path
+        return path if path is not None and path.exists() else None
 
     def _is_read_only(self) -> bool:
-        if self.url.startswith(f"{SCHEME}:"):
-            return False
-        path = locate(self.url).path
-        return path is not None and path.exists() and not is_writable(path)
+        path = self._file()
+        return path is not None and not is_writable(path)
 
     def _shared(self) -> Store:
-        identity = self._file_identity()
         with self._lock:
-            if self._store is not None and identity != self._identity:
+            if self._store is not None and self._file_identity() != self._identity:
                 self._store.close()
                 self._store = None
                 self._kept.clear()
@@ -103,10 +96,5 @@ class StoreSource:
             return self._store
 
     def _file_identity(self) -> tuple[int, int] | None:
-        if self.url.startswith(f"{SCHEME}:"):
-            return None
-        path = locate(self.url).path
-        if path is None or not path.exists():
-            return None
-        found = path.stat()
-        return found.st_dev, found.st_ino
+        path = self._file()
+        return None if path is None else identity(path)

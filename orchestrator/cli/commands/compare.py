@@ -67,11 +67,11 @@ def compare(
 
 def _share(text: str) -> float:
     """Return a share as it was typed, ``3%`` or ``0.03``; raises UsageError."""
-    from orchestrator.config.quantities import parse_share
+    from orchestrator.config.quantities import typed_share
     from orchestrator.errors import UsageError
 
     try:
-        return parse_share(text if text.endswith("%") else float(text))
+        return typed_share(text)
     except ValueError:
         raise UsageError(f"--threshold {text}: expected a share", remedy="such as 3% or 0.03") from None
 

@@ -10,6 +10,8 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.results import Quarantine
     from orchestrator.store.repository import Store
 
@@ -64,10 +66,9 @@ def release(target: Target, store: options.StoreUrl = None, json: options.Json =
         print(f"{one.target}: released; it was put aside until {_clock_time(one.until)}")
 
 
-def _put_aside(store: Store) -> list[tuple[Quarantine, bool]]:
+def _put_aside(store: Store) -> Sequence[tuple[Quarantine, bool]]:
     """Return what is put aside now, and whether that is in a made-up lab; real ones first."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return [(one, simulated) for simulated in (False, True) for one in store.quarantines(now, simulated=simulated)]
+    return store.all_quarantines(datetime.datetime.now(datetime.timezone.utc))
 
 
 def _line(one: Quarantine, *, simulated: bool) -> str:

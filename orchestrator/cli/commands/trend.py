@@ -28,29 +28,22 @@ def trend(
     json: options.Json = False,
 ) -> None:
     """Show one workload on one device over the store's runs, with the points where its level changed."""
-    from orchestrator.analysis.history import points_of, reasons
-    from orchestrator.analysis.noise import floor_for
-    from orchestrator.analysis.trend import change_points
     from orchestrator.cli.output import print_table
     from orchestrator.cli.pictures import form_of, write
-    from orchestrator.report.trend import trend_table
-    from orchestrator.report.workloads import in_words
+    from orchestrator.report.trend import trend_of
     from orchestrator.store import open_store
 
     picture = None if output is None else form_of(output)
     with open_store(store or options.DEFAULT_STORE, create=False) as opened:
         case = _the_one(opened.histories(simulated=simulated), only or ())
         past = opened.past(case.device.id, case.workload, last, simulated=simulated)
-        floor = floor_for(opened.noise_floors(simulated=simulated), case.device, case.workload)
-    points = points_of(past, case.device)
-    changes = change_points(points, between_sd=None if floor is None else floor.between_sd)
-    title = f"{case.device.id}: {in_words(case.workload)}"
-    table = trend_table(title, points, changes, simulated=simulated, why=reasons(past, points, changes))
-    print_table(table, form="json" if json else form)
+        floors = opened.noise_floors(simulated=simulated)
+    found = trend_of(case, past, floors, simulated=simulated)
+    print_table(found.table, form="json" if json else form)
     if output is not None and picture is not None:
         from orchestrator.report.plots.trend import trend_figure  # matplotlib: only where there is a picture
 
-        write(trend_figure(title, points, changes), output, picture)
+        write(trend_figure(found.title, found.points, found.changes), output, picture)
 
 
 def _the_one(histories: Sequence[History], only: Sequence[str]) -> Case:

@@ -28,9 +28,9 @@ def tune(
     no_progress: options.NoProgress = False,
 ) -> int:
     """Search a config's combinations for the fastest of each device, model and pass, by successive halving."""
-    from orchestrator.cli.options import DEFAULT_STORE
     from orchestrator.cli.output import print_table
     from orchestrator.cli.tuning import Wish, search
+    from orchestrator.config.defaults import DEFAULT_STORE
     from orchestrator.errors import UsageError
     from orchestrator.report.tuning import Objective, tuned_table
 

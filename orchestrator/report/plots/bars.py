@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import UsageError
 from orchestrator.report.entries import measured, published
-from orchestrator.report.plots.style import PASSES, PUBLISHED, ink, new_figure, shown, tidy
+from orchestrator.report.plots.style import PASSES, PUBLISHED, heading, ink, new_figure, shown, tidy
 from orchestrator.report.table import RowKind
 from workers.protocol import Pass
 
@@ -54,7 +54,7 @@ def bars(run: Run, references: Sequence[Reference] = ()) -> Figure:
         label = pass_.value.replace("_", "-")
         axes.barh([0], [0], color=colour, hatch=hatch, edgecolor=ink(), linewidth=0.6, label=label)
     axes.legend(frameon=False, loc="best")
-    axes.set_title(shown(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}"), loc="left", fontsize=10)
+    axes.set_title(heading(run), loc="left", fontsize=10)
     tidy(axes)
     return figure
 

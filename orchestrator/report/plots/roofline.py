@@ -16,7 +16,7 @@ import numpy as np
 from orchestrator.analysis.pooling import pooled
 from orchestrator.analysis.statistics import effective_flops, middle, roof_flops, summarise
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import PASSES, ink, line, new_figure, shown, tidy
+from orchestrator.report.plots.style import PASSES, heading, ink, line, new_figure, shown, tidy
 from workers import works
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def roofline(run: Run) -> Figure:
         axes = figure.add_subplot(lines, columns, place)
         _draw(axes, found)
         axes.set_title(shown(f"{found[0].device.name}, {name}"), loc="left", fontsize=9)
-    figure.suptitle(
-        shown(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}"), x=0.01, ha="left", fontsize=10
-    )
+    figure.suptitle(heading(run), x=0.01, ha="left", fontsize=10)
     return figure
 
 

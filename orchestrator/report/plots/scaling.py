@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.pooling import pooled
 from orchestrator.analysis.statistics import images_per_s, summarise
 from orchestrator.errors import UsageError
-from orchestrator.report.plots.style import line, new_figure, shown, tidy
+from orchestrator.report.plots.style import heading, line, new_figure, shown, tidy
 from orchestrator.report.workloads import in_words
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def scaling(run: Run) -> Figure:
     axes.yaxis.set_minor_formatter("{x:,.0f}")
     axes.tick_params(axis="y", which="both", labelsize=8)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center")
-    axes.set_title(shown(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}"), loc="left", fontsize=10)
+    axes.set_title(heading(run), loc="left", fontsize=10)
     tidy(axes)
     return figure
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from orchestrator.results import Run
+
 #: By pass: colour, hatch, marker, how a line is drawn.
 PASSES: Final = {
     Pass.FORWARD: ("#56b4e9", "", "o", "-"),
@@ -74,6 +76,11 @@ def drawn_for(theme: Theme) -> AbstractContextManager[None]:
 def shown(text: str) -> str:
     """Return a text from a config or a host for a picture, where ``$`` would begin a formula."""
     return printable(text).replace("$", r"\$")
+
+
+def heading(run: Run) -> str:
+    """Return what stands above a picture of a run."""
+    return shown(f"{run.name}, run {run.id}{', simulated' if run.simulated else ''}")
 
 
 def ink() -> str:

@@ -61,5 +61,5 @@ def picture(here: Here, before: str, after: str, theme: Theme = Theme.LIGHT) -> 
     from orchestrator.report.plots.changes import changes  # matplotlib: only where there is a picture
 
     old, new = here.source.side(before), here.source.side(after)
-    found, _ = compared(old, new, "")
-    return svg(here.charts.svg(("compare", old.run.id, new.run.id, len(new.floors)), theme, lambda: changes(found)))
+    key = ("compare", old.run.id, old.run.finished_at, new.run.id, new.run.finished_at, new.floors)
+    return svg(here.charts.svg(key, theme, lambda: changes(compared(old, new, "")[0])))

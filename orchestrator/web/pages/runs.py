@@ -20,6 +20,7 @@ from orchestrator.report.workloads import in_place, in_words
 from orchestrator.results import RunState
 from orchestrator.web.charts import PICTURE_POLICY
 from orchestrator.web.context import Here
+from orchestrator.web.listing import has_words, paged
 from orchestrator.web.pages.render import page
 from orchestrator.web.runtables import run_table
 from orchestrator.web.sorting import sorted_by
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from orchestrator.analysis.statistics import Summary
     from orchestrator.results import CaseResult, Run, RunSummary
+    from workers.protocol import Result
 
 router = APIRouter(include_in_schema=False)
-
-#: Lines on one page.
-_PAGE: Final = 50
 
 #: What a run can be taken away as: word, media type, ending of the file's name.
 DOWNLOADS: Final = {
@@ -73,10 +73,7 @@ def runs(
         request,
         here,
         "runs.html",
-        runs=found[(number - 1) * _PAGE : number * _PAGE],
-        total=len(found),
-        number=number,
-        pages=max(1, -(-len(found) // _PAGE)),
+        runs=paged(found, number),
         q=q,
         state=state,
         schedule=schedule,
@@ -90,10 +87,10 @@ def runs(
 def fits(run: RunSummary, *, q: str, state: str, schedule: str, kind: str) -> bool:
     """Return whether a run is one of those that are asked for; words are searched in its id, name and origin."""
     source = "" if run.imported is None else run.imported.source
-    text = f"{run.id} {run.name} {run.schedule or ''} {source}".casefold()
+    text = f"{run.id} {run.name} {run.schedule or ''} {source}"
     kinds = {"simulated": run.simulated, "imported": run.imported is not None, "scheduled": run.schedule is not None}
     return (
-        all(word in text for word in q.casefold().split())
+        has_words(text, q)
         and state in ("", run.state.value)
         and schedule in ("", run.schedule)
         and (not kind or kinds.get(kind, False))
@@ -115,7 +112,6 @@ def run(request: Request, here: Here, name: str, sort: str = "", desc: bool = Fa
         desc=desc,
         wide=wide,
         verdicts=_verdicts(shown.run.cases),
-        devices=list(dict.fromkeys(case.case.device.id for case in shown.run.cases)),
         downloads=DOWNLOADS,
         pictures=PICTURES,
     )
@@ -148,10 +144,8 @@ def cases(
         here,
         "cases.html",
         run=found_run,
-        cases=[(each, _mean_ms(each)) for each in found[(number - 1) * _PAGE : number * _PAGE]],
-        total=len(found),
-        number=number,
-        pages=max(1, -(-len(found) // _PAGE)),
+        cases=paged(found, number),
+        mean_ms=_mean_ms,
         device=device,
         verdict=verdict,
         in_words=in_words,
@@ -160,10 +154,13 @@ def cases(
 
 
 def _mean_ms(known: CaseResult) -> float | None:
-    has_figure = known.verdict is not None and known.verdict.has_figure
-    return (
-        summarise(known.result.samples_ms).mean_ms if has_figure and known.result and known.result.samples_ms else None
-    )
+    summary = _summary(known.result) if known.verdict is not None and known.verdict.has_figure else None
+    return None if summary is None else summary.mean_ms
+
+
+def _summary(result: Result | None) -> Summary | None:
+    """Return a result's steps in few figures; ``None`` where it has none."""
+    return summarise(result.samples_ms) if result is not None and result.samples_ms else None
 
 
 def case_of(found: Run, key: str) -> CaseResult:
@@ -179,7 +176,7 @@ def case(request: Request, here: Here, name: str, key: str) -> Response:
     """One case: its steps, what was seen meanwhile, what speaks against it, and where it was measured."""
     found_run = here.source.run(name)
     known = case_of(found_run, key)
-    alone = _run_of(found_run, known)
+    alone = replace(found_run, cases=(known,))
     result = known.result
     taken_in = environments(alone)
     return page(
@@ -189,16 +186,11 @@ def case(request: Request, here: Here, name: str, key: str) -> Response:
         run=found_run,
         known=known,
         result=result,
-        has_steps=result is not None and bool(result.samples_ms),
-        summary=summarise(result.samples_ms) if result is not None and result.samples_ms else None,
+        summary=_summary(result),
         title=f"{in_place(known.case)}: {in_words(known.case.workload, known.case.company)}",
         attempts=attempts_table(alone),
         environment=environments_table(alone, taken_in) if taken_in else None,
     )
-
-
-def _run_of(found: Run, known: CaseResult) -> Run:
-    return replace(found, cases=(known,))
 
 
 @router.get("/runs/{name}/cases/{key}/samples.svg")
