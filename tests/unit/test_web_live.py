@@ -15,7 +15,7 @@ from orchestrator.live import LiveDevice, LiveRun
 from orchestrator.report.table import Cell, Column, Row, RowKind, Table
 from orchestrator.store import open_store
 from orchestrator.web.feed import Feed
-from orchestrator.web.liveview import changes, structure, views
+from orchestrator.web.liveview import changes, everything, structure, views
 from orchestrator.web.sorting import sorted_by
 from orchestrator.web.source import StoreSource
 from tests.stores import a_live_run
@@ -86,6 +86,22 @@ def test_changes_bring_a_page_up_to_date_or_have_it_drawn_anew(before: LiveRun, 
     json.dumps(told)
     assert applied(page(old[0]), told["runs"].get("r1", {})) == page(new[0])
     assert changes(new, new)["runs"] == {}
+
+
+@given(runs, runs)
+def test_everything_brings_any_page_of_that_structure_up_to_date(before: LiveRun, now: LiveRun) -> None:
+    now = replace(
+        now,
+        devices=tuple(
+            replace(each, id=old.id, host=old.host, name=old.name)
+            for each, old in zip(now.devices, before.devices, strict=False)
+        ),
+    )
+    before = replace(before, devices=before.devices[: len(now.devices)])
+    old, new = views([before]), views([now])
+    told = everything(new)
+    assert told["structure"] == structure(new) == structure(old)
+    assert applied(page(old[0]), told["runs"]["r1"]) == page(new[0])
 
 
 def test_only_the_fields_that_changed_are_told() -> None:
